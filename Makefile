@@ -1,0 +1,56 @@
+# The commands of the project. `make` alone lists them.
+#
+# Every build is the same build: the `release` profile over the whole workspace, so that RocksDB's
+# C++ and the analytic crates are compiled once and serve running, testing and the release binaries.
+# CARGO_TARGET_DIR, if set, is honoured.
+
+CARGO ?= cargo
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/release
+# Packages the build needs: a C and C++ compiler and libclang for RocksDB, curl and Mosquitto's
+# clients for tests against other people's clients.
+BUILD_PACKAGES := build-essential pkg-config cmake clang libclang-dev
+TEST_PACKAGES := mosquitto-clients python3-venv python3-pip
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help deps test-deps build run test soak lint fmt doc quick clean-data
+
+help: ## List the commands.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+deps: ## Install what the build needs (Debian packages; needs root or sudo).
+	@deploy/install-packages.sh $(BUILD_PACKAGES)
+
+test-deps: deps ## Install what the tests need beyond the build.
+	@deploy/install-packages.sh $(TEST_PACKAGES)
+
+build: deps ## Build the release binaries, verge and verge-cloud.
+	@if [ ! -e $(BIN)/verge ]; then echo "First build: about 45 minutes on 2 cores, most of it RocksDB's C++ and the analytic crates; later builds take seconds."; fi
+	$(CARGO) build --release --workspace --bins
+	@echo "built: $(BIN)/verge $(BIN)/verge-cloud"
+
+run: build ## The main job: a mesh on loopback, vehicles driving through it, a report.
+	$(BIN)/verge demo $(DEMO_ARGS)
+
+test: build test-deps ## Every test.
+	$(CARGO) test --release --workspace
+
+quick: ## The cores' tests, in seconds, without RocksDB.
+	$(CARGO) test -p verge-model -p verge-mqtt-proto -p verge-storage -p verge-mesh-proto -p verge-broker-core
+
+soak: build test-deps ## Long tests: simulation and kills without end, until interrupted.
+	VERGE_SIM_SEEDS=$${VERGE_SIM_SEEDS:-100000} $(CARGO) test --release -p verge-tests --test simulation -- --nocapture
+
+fmt: ## Format the code.
+	$(CARGO) fmt --all
+
+lint: ## Format check and lints, as CI runs them.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+doc: ## Build the documentation of the crates.
+	$(CARGO) doc --release --workspace --no-deps
+
+clean-data: ## Remove the default data directory.
+	rm -rf verge-data
