@@ -1,0 +1,97 @@
+//! A publication on its way through the broker.
+
+use bytes::Bytes;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use verge_model::{Class, ClientId, Hlc, MessageId, UnixMillis};
+
+use crate::packet::publish::OwnedPublishProperties;
+use crate::topic::name::TopicName;
+use crate::{QoS, topic};
+
+/// One accepted PUBLISH: what every subscriber is sent, and what is stored once however many
+/// sessions it is owed to.
+///
+/// It is shared by reference count between sessions of all shards and never changes, but for the
+/// count of stored references.
+#[derive(Debug)]
+pub struct Message {
+    /// The name the message keeps in the whole mesh.
+    pub id: MessageId,
+    /// Who published it; `No Local` and order per publisher need it.
+    pub publisher: ClientId,
+    /// When it was accepted.
+    pub stamp: Hlc,
+    /// When it stops being worth delivering [MQTT-3.3.2-5].
+    pub expires_at: Option<UnixMillis>,
+    /// Where it was published.
+    pub topic: TopicName,
+    /// The QoS of the PUBLISH.
+    pub qos: QoS,
+    /// The RETAIN flag of the PUBLISH.
+    pub retain: bool,
+    /// Its priority.
+    pub class: Class,
+    /// What is forwarded unaltered [MQTT-3.3.2-4, 3.3.2-15 to 3.3.2-20].
+    pub properties: OwnedPublishProperties,
+    /// The Application Message.
+    pub payload: Bytes,
+    /// How many stored rows of this node refer to the stored message.
+    pub stored: StoredReferences,
+}
+
+impl Message {
+    /// Whether the message has expired at `wall`.
+    #[must_use]
+    pub fn is_expired(&self, wall: UnixMillis) -> bool {
+        self.expires_at.is_some_and(|at| at <= wall)
+    }
+
+    /// The Message Expiry Interval to send at `wall`: the rest of it, in seconds, rounded up
+    /// [MQTT-3.3.2-6].
+    #[must_use]
+    pub fn expiry_interval_left(&self, wall: UnixMillis) -> Option<u32> {
+        let left = self.expires_at?.since(wall);
+        Some(u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX))
+    }
+
+    /// Bytes this message counts for in bounded queues: topic, payload and a fixed overhead.
+    #[must_use]
+    pub fn queue_bytes(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        self.topic.as_str().len() + self.payload.len() + OVERHEAD
+    }
+
+    /// Whether a subscription to `filter` wants this message.
+    #[must_use]
+    pub fn matches(&self, filter: &str) -> bool {
+        topic::matching::matches(filter, self.topic.as_str())
+    }
+}
+
+/// Counts the stored rows that refer to a stored message, over all shards of a node.
+///
+/// Whoever settles the last of them deletes the message's row with its own.
+#[derive(Debug, Default)]
+pub struct StoredReferences(AtomicU32);
+
+impl StoredReferences {
+    /// Notes `count` more rows.
+    pub fn add(&self, count: u32) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Notes one row less; true if it was the last.
+    #[must_use]
+    pub fn release(&self) -> bool {
+        let before = self.0.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "a stored reference is released once");
+        before == 1
+    }
+
+    /// Rows that refer to the message now.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

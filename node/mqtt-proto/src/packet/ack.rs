@@ -1,0 +1,148 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP (3.4 to 3.7): one form, four meanings.
+
+use super::PacketType;
+use super::fields::PacketId;
+use crate::codec::error::DecodeError;
+use crate::codec::property::{
+    PropertyId, PropertyOwner, Section, UserProperties, WriteProperties, put_str,
+    put_user_properties, write_section,
+};
+use crate::codec::reason_code::ReasonCode;
+use crate::codec::string::{Reader, Sink};
+use crate::codec::{Encode, ProtocolVersion};
+
+/// Which acknowledgement of a PUBLISH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AckKind {
+    /// QoS 1: done.
+    Puback,
+    /// QoS 2, first answer: the receiver has taken it over.
+    Pubrec,
+    /// QoS 2, then: the sender has let go.
+    Pubrel,
+    /// QoS 2, last: the identifier is free.
+    Pubcomp,
+}
+
+impl AckKind {
+    /// Its packet.
+    #[must_use]
+    pub const fn packet_type(self) -> PacketType {
+        match self {
+            Self::Puback => PacketType::Puback,
+            Self::Pubrec => PacketType::Pubrec,
+            Self::Pubrel => PacketType::Pubrel,
+            Self::Pubcomp => PacketType::Pubcomp,
+        }
+    }
+}
+
+/// What every response may say in words. Left out towards a client that set Request Problem
+/// Information to 0, and where the packet would be too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResponseProperties<'a> {
+    /// "A human readable string designed for diagnostics."
+    pub reason_string: Option<&'a str>,
+    /// Name and value pairs.
+    pub user_properties: UserProperties<'a>,
+}
+
+impl<'a> ResponseProperties<'a> {
+    pub(crate) fn decode(
+        reader: &mut Reader<'a>,
+        packet_type: PacketType,
+    ) -> Result<Self, DecodeError> {
+        let section = Section::decode(reader, PropertyOwner::of(packet_type))?;
+        Ok(Self { reason_string: section.reason_string, user_properties: section.user_properties })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reason_string.is_none() && self.user_properties.is_empty()
+    }
+}
+
+impl WriteProperties for ResponseProperties<'_> {
+    fn write_properties<S: Sink>(&self, out: &mut S) {
+        put_str(out, PropertyId::ReasonString, self.reason_string);
+        put_user_properties(out, &self.user_properties);
+    }
+}
+
+/// An acknowledgement of a PUBLISH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack<'a> {
+    /// Which of the four.
+    pub kind: AckKind,
+    /// The identifier of the PUBLISH. [MQTT-2.2.1-5]
+    pub packet_id: PacketId,
+    /// How it went; always Success before 5.0, where the packet has no room for it.
+    pub reason: ReasonCode,
+    /// 5.0 only.
+    pub properties: ResponseProperties<'a>,
+}
+
+impl<'a> Ack<'a> {
+    /// An acknowledgement without words.
+    #[must_use]
+    pub const fn new(kind: AckKind, packet_id: PacketId, reason: ReasonCode) -> Self {
+        let properties =
+            ResponseProperties { reason_string: None, user_properties: UserProperties::NONE };
+        Self { kind, packet_id, reason, properties }
+    }
+
+    pub(crate) fn decode(
+        kind: AckKind,
+        reader: &mut Reader<'a>,
+        version: ProtocolVersion,
+    ) -> Result<Self, DecodeError> {
+        let packet_id = reader.packet_id()?;
+        let mut ack = Self::new(kind, packet_id, ReasonCode::Success);
+        // "The Reason Code and Property Length can be omitted if the Reason Code is 0x00 (Success)
+        // and there are no Properties." (3.4.2.1)
+        if !version.is_v5() || reader.is_empty() {
+            return Ok(ack);
+        }
+        ack.reason = decode_reason(reader, kind.packet_type())?;
+        if !reader.is_empty() {
+            ack.properties = ResponseProperties::decode(reader, kind.packet_type())?;
+        }
+        Ok(ack)
+    }
+}
+
+/// A reason code that `packet_type` may carry.
+pub(crate) fn decode_reason(
+    reader: &mut Reader<'_>,
+    packet_type: PacketType,
+) -> Result<ReasonCode, DecodeError> {
+    let byte = reader.u8("reason code")?;
+    let reason = ReasonCode::from_byte(byte).ok_or(DecodeError::ReasonCodeUnknown(byte))?;
+    if !reason.allowed_in(packet_type) {
+        return Err(DecodeError::ReasonCodeNotAllowed(reason, packet_type));
+    }
+    Ok(reason)
+}
+
+impl Encode for Ack<'_> {
+    fn packet_type(&self) -> PacketType {
+        self.kind.packet_type()
+    }
+
+    fn write_body<S: Sink>(&self, version: ProtocolVersion, out: &mut S) {
+        out.put_u16(self.packet_id.get());
+        if !version.is_v5() {
+            return;
+        }
+        let has_properties = !self.properties.is_empty();
+        if has_properties || self.reason != ReasonCode::Success {
+            out.put_u8(self.reason.byte());
+        }
+        if has_properties {
+            write_section(out, &self.properties);
+        }
+    }
+
+    fn trimmed(&self) -> Option<Self> {
+        Some(Self::new(self.kind, self.packet_id, self.reason))
+    }
+}

@@ -1,0 +1,611 @@
+//! Messages owed to a client (MQTT 5.0, 4.3, the sender's side, and 4.9 flow control).
+//!
+//! ```text
+//!  enqueue/import        assign                PUBACK
+//! ───────────────▶ queued ─────▶ published ───────────────────────▶ settled
+//!                                   │  QoS 2: PUBREC        PUBCOMP    ▲
+//!                                   └───────────▶ released ────────────┘
+//! ```
+//!
+//! | state | event | next | the owner then |
+//! |---|---|---|---|
+//! | queued | quota free | published | stores the packet id (QoS 2: before it sends), sends PUBLISH |
+//! | published | PUBACK, QoS 1 | settled | deletes the row |
+//! | published | PUBREC, QoS 2 | released | stores it, then sends PUBREL |
+//! | published | PUBREC ≥ 0x80 | settled | deletes the row |
+//! | released | PUBREC | released | sends PUBREL again |
+//! | released | PUBCOMP | settled | deletes the row |
+//! | published, released | new connection | same | sends PUBLISH with DUP, or PUBREL, again [MQTT-4.4.0-1] |
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+use verge_model::{Epoch, MessageId, UnixMillis};
+
+use super::packet_id::PacketIds;
+use crate::message::Message;
+use crate::{PacketId, QoS};
+
+/// Where an entry stands in the order of its session: lane 0 came with an older fragment of the
+/// session, lane 1 was accepted here; `seq` grows within a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct OrderKey {
+    /// 0: imported from an earlier owner; 1: enqueued by this node.
+    pub lane: u8,
+    /// Position within the lane.
+    pub seq: u64,
+}
+
+/// A message owed to this session.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its place in the order.
+    pub order: OrderKey,
+    /// The message.
+    pub message: Arc<Message>,
+    /// The QoS of this delivery: the smaller of the message's and the subscription's.
+    pub qos: QoS,
+    /// The RETAIN flag of this delivery.
+    pub retain: bool,
+    /// Identifiers of the subscriptions that matched.
+    pub subscription_ids: SmallVec<[u32; 2]>,
+    /// Whether a stored row stands for this entry.
+    pub stored: bool,
+}
+
+/// How far an entry with a packet id has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InflightState {
+    /// PUBLISH was, or is about to be, sent; its PUBACK or PUBREC is awaited.
+    Published,
+    /// PUBREC came; PUBREL was, or is about to be, sent; its PUBCOMP is awaited.
+    Released,
+}
+
+/// An entry with a packet id.
+#[derive(Debug, Clone)]
+pub struct Inflight {
+    /// What is owed.
+    pub entry: Entry,
+    /// How far it has come.
+    pub state: InflightState,
+    /// Whether the present connection was told of it.
+    sent: bool,
+    /// Whether any connection may have been told of it: the next PUBLISH is a DUP.
+    dup: bool,
+}
+
+/// Bounds of one session's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboundLimits {
+    /// Most entries queued or in flight.
+    pub messages_max: usize,
+    /// Most bytes of messages queued or in flight, by [`Message::queue_bytes`].
+    pub bytes_max: usize,
+}
+
+/// Why an entry was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// A bound of [`OutboundLimits`] is reached.
+    Full,
+}
+
+/// What [`Outbound::next`] asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// An entry was given this packet id: store that, then send its PUBLISH.
+    Publish(PacketId),
+    /// A new connection has to be told again: PUBLISH with DUP.
+    PublishAgain(PacketId),
+    /// A new connection has to be told again: PUBREL.
+    ReleaseAgain(PacketId),
+}
+
+/// What a PUBREC did.
+#[derive(Debug)]
+pub enum Received {
+    /// Store the state, then send PUBREL.
+    Release,
+    /// The client refused the message: it is settled.
+    Refused(Entry),
+    /// No such message: answer PUBREL with 0x92.
+    Unknown,
+}
+
+/// The outbound half of a session.
+#[derive(Debug)]
+pub struct Outbound {
+    limits: OutboundLimits,
+    ids: PacketIds,
+    /// Imported entries, before `queue` in the order.
+    older: VecDeque<Entry>,
+    queue: VecDeque<Entry>,
+    inflight: FxHashMap<PacketId, Inflight>,
+    /// Ids of `inflight` in order: what a new connection is told, and in which order.
+    order: BTreeMap<OrderKey, PacketId>,
+    /// Entries of `order` that the present connection was not yet told of.
+    unsent: BTreeMap<OrderKey, PacketId>,
+    /// How many sent, unacknowledged messages the client takes (its Receive Maximum).
+    receive_maximum: u16,
+    /// How many it has taken now.
+    outstanding: u16,
+    /// While true nothing of `queue` is given a packet id: an import is to come before it.
+    held: bool,
+    bytes: usize,
+}
+
+impl Outbound {
+    /// An empty queue of the owner with this epoch.
+    #[must_use]
+    pub fn new(epoch: Epoch, limits: OutboundLimits) -> Self {
+        Self {
+            limits,
+            ids: PacketIds::new(epoch),
+            older: VecDeque::new(),
+            queue: VecDeque::new(),
+            inflight: FxHashMap::default(),
+            order: BTreeMap::new(),
+            unsent: BTreeMap::new(),
+            receive_maximum: 0,
+            outstanding: 0,
+            held: false,
+            bytes: 0,
+        }
+    }
+
+    /// Takes an entry at the end of its lane.
+    ///
+    /// # Errors
+    /// A full queue takes nothing and gives the entry back.
+    pub fn enqueue(&mut self, entry: Entry) -> Result<(), (Refusal, Entry)> {
+        let bytes = entry.message.queue_bytes();
+        if self.len() >= self.limits.messages_max || self.bytes + bytes > self.limits.bytes_max {
+            return Err((Refusal::Full, entry));
+        }
+        self.push(entry);
+        Ok(())
+    }
+
+    /// Takes an entry that is stored already, or was acknowledged by an earlier owner: the bounds
+    /// that held there hold here.
+    pub fn push(&mut self, entry: Entry) {
+        self.bytes += entry.message.queue_bytes();
+        let lane = if entry.order.lane == 0 { &mut self.older } else { &mut self.queue };
+        // Imports and loads come in order; a late row finds its place.
+        let at = lane.partition_point(|other| other.order < entry.order);
+        lane.insert(at, entry);
+    }
+
+    /// Takes an entry in flight, as loaded from storage or imported with its packet id.
+    pub fn push_inflight(&mut self, id: PacketId, entry: Entry, state: InflightState) {
+        self.bytes += entry.message.queue_bytes();
+        self.order.insert(entry.order, id);
+        self.unsent.insert(entry.order, id);
+        let old = self.inflight.insert(id, Inflight { entry, state, sent: false, dup: true });
+        debug_assert!(old.is_none(), "bands keep packet ids of fragments apart");
+    }
+
+    /// A connection serves the session from now on: everything in flight is to be sent again, and
+    /// at most `receive_maximum` messages may be outstanding.
+    pub fn connected(&mut self, receive_maximum: u16) {
+        self.receive_maximum = receive_maximum;
+        self.outstanding = 0;
+        self.unsent = self.order.clone();
+        for id in self.order.values() {
+            if let Some(inflight) = self.inflight.get_mut(id) {
+                inflight.sent = false;
+            }
+        }
+    }
+
+    /// No connection serves the session from now on: nothing is sent.
+    pub fn disconnected(&mut self) {
+        self.receive_maximum = 0;
+        self.outstanding = 0;
+    }
+
+    /// Holds back, or lets go, what was enqueued here: an import that comes first is under way.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// The next thing to send, while the client's Receive Maximum allows; the caller sends it.
+    pub fn next(&mut self) -> Option<Step> {
+        if let Some((&order, &id)) = self.unsent.first_key_value() {
+            let inflight = self.inflight.get_mut(&id).expect("`unsent` names entries in flight");
+            let limit = match inflight.state {
+                InflightState::Published => self.receive_maximum,
+                // A PUBREL is not held back by flow control [MQTT-4.9.0-3].
+                InflightState::Released if self.receive_maximum > 0 => u16::MAX,
+                InflightState::Released => 0,
+            };
+            if self.outstanding >= limit {
+                return None;
+            }
+            self.outstanding += 1;
+            self.unsent.remove(&order);
+            inflight.sent = true;
+            return Some(match inflight.state {
+                InflightState::Published => Step::PublishAgain(id),
+                InflightState::Released => Step::ReleaseAgain(id),
+            });
+        }
+        if self.outstanding >= self.receive_maximum {
+            return None;
+        }
+        let lane = match (self.older.is_empty(), self.held) {
+            (false, _) => &mut self.older,
+            (true, false) => &mut self.queue,
+            (true, true) => return None,
+        };
+        lane.front()?;
+        let id = self.ids.allocate(|id| self.inflight.contains_key(&id))?;
+        let entry = lane.pop_front().expect("the lane has a front");
+        self.order.insert(entry.order, id);
+        let state = InflightState::Published;
+        self.inflight.insert(id, Inflight { entry, state, sent: true, dup: false });
+        self.outstanding += 1;
+        Some(Step::Publish(id))
+    }
+
+    /// The entry at the front of what is not yet in flight, and may be sent next.
+    #[must_use]
+    pub fn front(&self) -> Option<&Entry> {
+        match self.older.front() {
+            Some(entry) => Some(entry),
+            None if self.held => None,
+            None => self.queue.front(),
+        }
+    }
+
+    /// Removes the entry at the front without sending it: it expired, or no client may have it.
+    pub fn drop_front(&mut self) -> Option<Entry> {
+        let entry = match self.older.pop_front() {
+            Some(entry) => Some(entry),
+            None if self.held => None,
+            None => self.queue.pop_front(),
+        }?;
+        self.bytes -= entry.message.queue_bytes();
+        Some(entry)
+    }
+
+    /// What is in flight under this id.
+    #[must_use]
+    pub fn inflight(&self, id: PacketId) -> Option<&Inflight> {
+        self.inflight.get(&id)
+    }
+
+    /// Notes that the PUBLISH under this id is being written: from now on it is a DUP.
+    /// Returns whether this one is a DUP, or `None` if it is no longer due.
+    pub fn publishing(&mut self, id: PacketId) -> Option<bool> {
+        let inflight = self.inflight.get_mut(&id)?;
+        if inflight.state != InflightState::Published || !inflight.sent {
+            return None;
+        }
+        Some(std::mem::replace(&mut inflight.dup, true))
+    }
+
+    /// PUBACK: the settled entry, or `None` if no QoS 1 message with this id was published.
+    pub fn handle_puback(&mut self, id: PacketId) -> Option<Entry> {
+        let inflight = self.inflight.get(&id)?;
+        let due = inflight.entry.qos == QoS::AtLeastOnce
+            && inflight.state == InflightState::Published
+            && inflight.sent;
+        if due { self.settle(id) } else { None }
+    }
+
+    /// PUBREC, with whether its reason code is below 0x80.
+    pub fn handle_pubrec(&mut self, id: PacketId, success: bool) -> Received {
+        let Some(inflight) = self.inflight.get_mut(&id) else { return Received::Unknown };
+        if inflight.entry.qos != QoS::ExactlyOnce || !inflight.sent {
+            return Received::Unknown;
+        }
+        match (inflight.state, success) {
+            (InflightState::Released, _) => Received::Release,
+            (InflightState::Published, true) => {
+                inflight.state = InflightState::Released;
+                // "decremented … until PUBCOMP" (4.9): the quota is kept until then.
+                Received::Release
+            }
+            (InflightState::Published, false) => match self.settle(id) {
+                Some(entry) => Received::Refused(entry),
+                None => Received::Unknown,
+            },
+        }
+    }
+
+    /// PUBCOMP: the settled entry, or `None` if no message with this id was released.
+    pub fn handle_pubcomp(&mut self, id: PacketId) -> Option<Entry> {
+        let inflight = self.inflight.get(&id)?;
+        if inflight.state == InflightState::Released { self.settle(id) } else { None }
+    }
+
+    /// Removes everything, in order: in flight with packet id and state, then queued.
+    pub fn drain(&mut self) -> Vec<(Entry, Option<(PacketId, InflightState)>)> {
+        let mut all = Vec::with_capacity(self.len());
+        for id in std::mem::take(&mut self.order).into_values() {
+            if let Some(inflight) = self.inflight.remove(&id) {
+                all.push((inflight.entry, Some((id, inflight.state))));
+            }
+        }
+        let queued = self.older.drain(..).chain(self.queue.drain(..));
+        all.extend(queued.map(|entry| (entry, None)));
+        self.unsent.clear();
+        self.outstanding = 0;
+        self.bytes = 0;
+        all
+    }
+
+    /// Entries after `after` in the order, with packet id and state if in flight: what an earlier
+    /// owner hands over.
+    pub fn after(
+        &self,
+        after: OrderKey,
+    ) -> impl Iterator<Item = (&Entry, Option<(PacketId, InflightState)>)> {
+        let inflight = self.order.values().filter_map(|id| {
+            self.inflight.get(id).map(|inflight| (&inflight.entry, Some((*id, inflight.state))))
+        });
+        let mut all: Vec<_> = inflight.collect();
+        all.extend(self.older.iter().chain(&self.queue).map(|entry| (entry, None)));
+        all.sort_by_key(|(entry, _)| entry.order);
+        all.into_iter().filter(move |(entry, _)| entry.order > after)
+    }
+
+    /// Removes entries up to and including `upto`: the next owner has them.
+    pub fn remove_upto(&mut self, upto: OrderKey) -> Vec<Entry> {
+        let mut removed = Vec::new();
+        let ids: Vec<PacketId> = self.order.range(..=upto).map(|(_, id)| *id).collect();
+        for id in ids {
+            removed.extend(self.settle(id));
+        }
+        for lane in [&mut self.older, &mut self.queue] {
+            let count = lane.partition_point(|entry| entry.order <= upto);
+            for entry in lane.drain(..count) {
+                self.bytes -= entry.message.queue_bytes();
+                removed.push(entry);
+            }
+        }
+        removed
+    }
+
+    /// Takes an entry of this message out of the queue, if it was not given a packet id yet.
+    pub fn take_queued(&mut self, id: MessageId) -> Option<Entry> {
+        for lane in [&mut self.older, &mut self.queue] {
+            let found = lane.iter().position(|entry| entry.message.id == id);
+            if let Some(entry) = found.and_then(|at| lane.remove(at)) {
+                self.bytes -= entry.message.queue_bytes();
+                return Some(entry);
+            }
+        }
+        None
+    }
+
+    /// Packet ids are given from the band of this epoch from now on.
+    pub fn set_epoch(&mut self, epoch: Epoch) {
+        self.ids = PacketIds::new(epoch);
+    }
+
+    /// The place of the last entry.
+    #[must_use]
+    pub fn last_order(&self) -> Option<OrderKey> {
+        let inflight = self.order.last_key_value().map(|(order, _)| *order);
+        let queued = [self.older.back(), self.queue.back()].into_iter().flatten();
+        queued.map(|entry| entry.order).chain(inflight).max()
+    }
+
+    /// Whether an entry of this message is queued or in flight.
+    #[must_use]
+    pub fn contains(&self, id: MessageId) -> bool {
+        self.inflight.values().any(|inflight| inflight.entry.message.id == id)
+            || self.older.iter().chain(&self.queue).any(|entry| entry.message.id == id)
+    }
+
+    /// Drops queued entries that have expired at `wall`.
+    pub fn remove_expired(&mut self, wall: UnixMillis) -> Vec<Entry> {
+        let mut expired = Vec::new();
+        for lane in [&mut self.older, &mut self.queue] {
+            if lane.iter().any(|entry| entry.message.is_expired(wall)) {
+                let (gone, kept) =
+                    lane.drain(..).partition(|entry| entry.message.is_expired(wall));
+                *lane = kept;
+                let gone: VecDeque<Entry> = gone;
+                expired.extend(gone);
+            }
+        }
+        self.bytes -= expired.iter().map(|entry| entry.message.queue_bytes()).sum::<usize>();
+        expired
+    }
+
+    /// Entries queued or in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.older.len() + self.queue.len() + self.inflight.len()
+    }
+
+    /// Entries in flight.
+    #[must_use]
+    pub fn inflight_len(&self) -> usize {
+        self.inflight.len()
+    }
+
+    /// Whether nothing is owed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes owed, by [`Message::queue_bytes`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Panics if a documented relation between the fields does not hold.
+    pub fn check_invariants(&self) {
+        assert_eq!(self.order.len(), self.inflight.len());
+        assert!(self.unsent.iter().all(|(order, id)| self.order.get(order) == Some(id)));
+        let queued = self.older.iter().chain(&self.queue);
+        let inflight = self.order.values().filter_map(|id| self.inflight.get(id));
+        let bytes = queued.chain(inflight.map(|inflight| &inflight.entry));
+        assert_eq!(self.bytes, bytes.map(|entry| entry.message.queue_bytes()).sum::<usize>());
+        assert!(self.older.iter().is_sorted_by_key(|entry| entry.order));
+        assert!(self.queue.iter().is_sorted_by_key(|entry| entry.order));
+    }
+
+    fn settle(&mut self, id: PacketId) -> Option<Entry> {
+        let inflight = self.inflight.remove(&id)?;
+        self.order.remove(&inflight.entry.order);
+        self.unsent.remove(&inflight.entry.order);
+        if inflight.sent {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
+        self.bytes -= inflight.entry.message.queue_bytes();
+        Some(inflight.entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use verge_model::{Class, Hlc, NodeKey};
+
+    use super::*;
+    use crate::message::StoredReferences;
+    use crate::packet::publish::OwnedPublishProperties;
+    use crate::topic::name::TopicName;
+
+    const LIMITS: OutboundLimits = OutboundLimits { messages_max: 4, bytes_max: 10_000 };
+
+    #[test]
+    fn order_is_imports_then_own_and_ids_ascend_within_the_band() {
+        let mut outbound = Outbound::new(1, LIMITS);
+        outbound.enqueue(entry(1, 1, QoS::AtLeastOnce)).unwrap();
+        outbound.enqueue(entry(0, 9, QoS::AtLeastOnce)).unwrap();
+        outbound.enqueue(entry(0, 8, QoS::AtLeastOnce)).unwrap();
+        outbound.connected(10);
+        assert_eq!(outbound.next(), Some(Step::Publish(id(16_385))));
+        assert_eq!(outbound.inflight(id(16_385)).unwrap().entry.order.seq, 8);
+        outbound.next();
+        outbound.next();
+        assert_eq!(outbound.inflight(id(16_387)).unwrap().entry.order.lane, 1);
+        assert_eq!(outbound.next(), None);
+        outbound.check_invariants();
+    }
+
+    #[test]
+    fn receive_maximum_is_never_exceeded_and_puback_frees_it() {
+        // [MQTT-4.9.0-2]
+        let mut outbound = Outbound::new(0, LIMITS);
+        for seq in 1..=3 {
+            outbound.enqueue(entry(1, seq, QoS::AtLeastOnce)).unwrap();
+        }
+        assert_eq!(outbound.next(), None, "nobody is connected");
+        outbound.connected(2);
+        assert_eq!(outbound.next(), Some(Step::Publish(id(1))));
+        assert_eq!(outbound.next(), Some(Step::Publish(id(2))));
+        assert_eq!(outbound.next(), None);
+        assert_eq!(outbound.handle_puback(id(1)).unwrap().order.seq, 1);
+        assert!(outbound.handle_puback(id(1)).is_none());
+        assert_eq!(outbound.next(), Some(Step::Publish(id(3))));
+        outbound.check_invariants();
+    }
+
+    #[test]
+    fn a_new_connection_is_told_again_in_order_with_the_same_ids() {
+        // [MQTT-4.4.0-1]
+        let mut outbound = Outbound::new(0, LIMITS);
+        for seq in 1..=3 {
+            outbound.enqueue(entry(1, seq, QoS::ExactlyOnce)).unwrap();
+        }
+        outbound.connected(2);
+        outbound.next();
+        outbound.next();
+        assert_eq!(outbound.publishing(id(1)), Some(false));
+        assert!(matches!(outbound.handle_pubrec(id(1), true), Received::Release));
+        outbound.disconnected();
+        outbound.connected(2);
+        assert_eq!(outbound.next(), Some(Step::ReleaseAgain(id(1))));
+        assert_eq!(outbound.next(), Some(Step::PublishAgain(id(2))));
+        assert_eq!(outbound.publishing(id(2)), Some(false), "it was never written");
+        assert!(outbound.handle_pubcomp(id(2)).is_none(), "it is not released");
+        assert!(outbound.handle_pubcomp(id(1)).is_some());
+        outbound.check_invariants();
+    }
+
+    #[test]
+    fn a_held_queue_waits_for_the_import() {
+        let mut outbound = Outbound::new(2, LIMITS);
+        outbound.hold(true);
+        outbound.enqueue(entry(1, 5, QoS::AtLeastOnce)).unwrap();
+        outbound.connected(10);
+        assert_eq!(outbound.next(), None);
+        outbound.push(entry(0, 7, QoS::AtLeastOnce));
+        outbound.push_inflight(id(3), entry(0, 6, QoS::AtLeastOnce), InflightState::Published);
+        assert_eq!(outbound.next(), Some(Step::PublishAgain(id(3))));
+        assert_eq!(outbound.publishing(id(3)), Some(true));
+        assert_eq!(outbound.next(), Some(Step::Publish(id(32_769))));
+        assert_eq!(outbound.next(), None);
+        outbound.hold(false);
+        assert_eq!(outbound.next(), Some(Step::Publish(id(32_770))));
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_keeps_what_it_has() {
+        let mut outbound = Outbound::new(0, LIMITS);
+        for seq in 1..=4 {
+            outbound.enqueue(entry(1, seq, QoS::AtLeastOnce)).unwrap();
+        }
+        let (refusal, back) = outbound.enqueue(entry(1, 5, QoS::AtLeastOnce)).unwrap_err();
+        assert_eq!((refusal, back.order.seq, outbound.len()), (Refusal::Full, 5, 4));
+    }
+
+    #[test]
+    fn a_log_is_read_in_order_and_removed_by_prefix() {
+        let mut outbound = Outbound::new(0, LIMITS);
+        for seq in 1..=3 {
+            outbound.enqueue(entry(1, seq, QoS::AtLeastOnce)).unwrap();
+        }
+        outbound.connected(1);
+        outbound.next();
+        let all: Vec<_> = outbound
+            .after(OrderKey::default())
+            .map(|(entry, flight)| (entry.order.seq, flight.map(|(id, _)| id.get())))
+            .collect();
+        assert_eq!(all, [(1, Some(1)), (2, None), (3, None)]);
+        assert_eq!(outbound.remove_upto(OrderKey { lane: 1, seq: 2 }).len(), 2);
+        assert_eq!(outbound.len(), 1);
+        outbound.check_invariants();
+    }
+
+    fn id(raw: u16) -> PacketId {
+        PacketId::new(raw).unwrap()
+    }
+
+    fn entry(lane: u8, seq: u64, qos: QoS) -> Entry {
+        let message = Message {
+            id: MessageId { node: NodeKey(1), incarnation: 1, seq },
+            publisher: "p".into(),
+            stamp: Hlc(0),
+            expires_at: None,
+            topic: TopicName::parse("t").unwrap(),
+            qos,
+            retain: false,
+            class: Class::Telemetry,
+            properties: OwnedPublishProperties::default(),
+            payload: Bytes::new(),
+            stored: StoredReferences::default(),
+        };
+        Entry {
+            order: OrderKey { lane, seq },
+            message: Arc::new(message),
+            qos,
+            retain: false,
+            subscription_ids: SmallVec::new(),
+            stored: true,
+        }
+    }
+
+}
