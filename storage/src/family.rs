@@ -8,7 +8,7 @@ use std::fmt;
 /// | family | key | lives as long as |
 /// |---|---|---|
 /// | `meta` | name | the data directory |
-/// | `session` | principal, client id | the session, and its seal's linger |
+/// | `session` | session number | the session, and its seal's linger |
 /// | `subscription` | session number, filter | the subscription |
 /// | `queue` | session number, lane, seq | the message is owed to the session |
 /// | `received` | session number, packet id | PUBREC to PUBREL of a QoS 2 publication |

@@ -1,4 +1,4 @@
-//! How a [`ClientKey`] is written in a key; shared by `session` and `registry`.
+//! How a [`ClientKey`] is written in a key; the key of `registry`.
 //!
 //! ```text
 //! principal, each byte 00 as 00 FF │ 00 │ client id

@@ -9,7 +9,7 @@ use super::{Record, WillRecord};
 /// The header of a session; its subscriptions, queue and marks are rows of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
-    /// The number by which this node's other rows name the session; never given twice here.
+    /// Whose session it is; the key holds only the number this node gave it.
     pub client: ClientKey,
     /// The claim by which this node owns, or owned, the session.
     pub claim: Claim,
@@ -101,6 +101,9 @@ mod tests {
             subscription_clock: Bytes::from_static(&[0xcc]),
             ..open
         };
-        golden::holds(&sealed, "01000176020501ac020501017701780101090001e807010306d00f0101040101cc");
+        golden::holds(
+            &sealed,
+            "01000176020501ac020501017701780101090001e807010306d00f0101040101cc",
+        );
     }
 }

@@ -1,0 +1,92 @@
+//! How each family lies on the disk.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
+    LruCacheOptions, Options,
+};
+use verge_storage::Family;
+
+/// A memtable's memory is taken in steps of this size. RocksDB's own choice, an eighth of the
+/// memtable, would cost an idle node several megabytes over all families.
+const ARENA_BLOCK_BYTES: usize = 32 * 1024;
+
+/// Bits per key of the filters that keep reads of absent rows off the disk: 1 % false positives.
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+
+/// Indexes and filters are cut into pieces of this size. One filter of a whole table file is larger
+/// than a small cache can keep beside blocks, and would be read again for every row.
+const METADATA_BLOCK_BYTES: usize = 4 * 1024;
+
+/// A small cache is one whole: shards of it would be too small to hold what is read often.
+const CACHE_SHARD_BITS: i32 = 0;
+
+/// A table file in which this many of [`TOMBSTONE_WINDOW`] consecutive entries are deletions is
+/// compacted: queues and logs are written at one end and deleted at the other.
+const TOMBSTONES: usize = 1_024;
+const TOMBSTONE_WINDOW: usize = 4_096;
+
+/// The family that RocksDB cannot do without; it holds nothing.
+pub(crate) const DEFAULT: &str = "default";
+
+/// The one cache of a store.
+pub(crate) fn cache(bytes: usize) -> Cache {
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(bytes);
+    options.set_num_shard_bits(CACHE_SHARD_BITS);
+    Cache::new_lru_cache_opts(&options)
+}
+
+/// The column families of a store.
+pub(crate) fn descriptors(cache: &Cache, memtable_bytes: usize) -> Vec<ColumnFamilyDescriptor> {
+    let default = ColumnFamilyDescriptor::new(DEFAULT, options(cache, memtable_bytes));
+    let ours = Family::ALL.into_iter().map(|family| {
+        let mut options = options(cache, memtable_bytes);
+        if is_short_lived(family) {
+            options.add_compact_on_deletion_collector_factory(TOMBSTONE_WINDOW, TOMBSTONES, 0.0);
+        }
+        ColumnFamilyDescriptor::new(family.name(), options)
+    });
+    std::iter::once(default).chain(ours).collect()
+}
+
+fn options(cache: &Cache, memtable_bytes: usize) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(METADATA_BLOCK_BYTES);
+    table.set_pin_top_level_index_and_filter(true);
+    // Indexes and filters count against the cache, so that memory does not grow with what is stored.
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_write_buffer_size(memtable_bytes);
+    options.set_arena_block_size(ARENA_BLOCK_BYTES);
+    options
+}
+
+/// Whether most rows are deleted soon after they were written.
+fn is_short_lived(family: Family) -> bool {
+    match family {
+        Family::Queue
+        | Family::Received
+        | Family::Seen
+        | Family::Message
+        | Family::Forward
+        | Family::Outbox => true,
+        Family::Meta
+        | Family::Session
+        | Family::Subscription
+        | Family::Retained
+        | Family::LinkIn
+        | Family::Route
+        | Family::RouteHead
+        | Family::Registry
+        | Family::Member => false,
+    }
+}

@@ -1,0 +1,18 @@
+//! The store traits on RocksDB, and the one thread that writes.
+//!
+//! One column family per [`Family`](verge_storage::Family), one write-ahead log. A commit is one
+//! write batch: in the log when it returns, and so in the hands of the operating system, which
+//! keeps it when the process is killed; with `sync`, on the disk.
+//!
+//! [`Writer`] makes groups: everything that waits when the disk becomes free is one commit and, if
+//! anything in it asks for more than `buffered`, one fsync.
+
+mod column_family;
+mod error;
+mod open;
+mod store;
+mod writer;
+
+pub use open::Config;
+pub use store::RocksStore;
+pub use writer::{Completion, Refused, RefusedReason, Writer, WriterCounts, WriterHandle};

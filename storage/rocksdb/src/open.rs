@@ -1,0 +1,169 @@
+//! Opening a directory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{DB, DBRecoveryMode, LogLevel, Options};
+use verge_model::NodeId;
+use verge_storage::key::MetaKey;
+use verge_storage::log::LogTable;
+use verge_storage::{Family, Key, KeyRange, LogKey, Store, StoreError, identity};
+
+use crate::store::RocksStore;
+use crate::{column_family, error};
+
+const MIB: usize = 1024 * 1024;
+
+/// RocksDB's own log: a warning a line, kept for the operator.
+const LOG_FILES_MAX: usize = 2;
+const LOG_FILE_BYTES_MAX: usize = MIB;
+
+/// The operating system is asked to begin writing back after so much, so that an fsync does not
+/// find everything still to do.
+const BYTES_PER_SYNC: u64 = MIB as u64;
+
+/// Threads for flushes and compactions: one each.
+const BACKGROUND_JOBS: i32 = 2;
+
+/// How much of the machine a store may take. The defaults suit a roadside unit of 512 MB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The directory; made if it is not there.
+    pub dir: PathBuf,
+    /// Memory of all memtables together.
+    pub memtables_bytes_max: usize,
+    /// Memory of one family's memtable, after which it is written out.
+    pub memtable_bytes_max: usize,
+    /// Memory for blocks, indexes and filters that were read.
+    pub block_cache_bytes: usize,
+    /// Table files held open.
+    pub open_files_max: i32,
+    /// Size of the write-ahead log, after which what holds it back is written out. Bounds what a
+    /// restart replays.
+    pub wal_bytes_max: u64,
+}
+
+impl Config {
+    /// The defaults, for `dir`.
+    #[must_use]
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            memtables_bytes_max: 32 * MIB,
+            memtable_bytes_max: 8 * MIB,
+            block_cache_bytes: 8 * MIB,
+            open_files_max: 256,
+            wal_bytes_max: 64 * MIB as u64,
+        }
+    }
+}
+
+impl RocksStore {
+    /// Opens the store of `node_id`, and counts the boot. `new_log_id`, drawn at random by the
+    /// caller, is used if the directory is new.
+    ///
+    /// # Errors
+    /// One line that names the directory, what is wrong with it, and what to do.
+    pub fn open(config: &Config, node_id: &NodeId, new_log_id: u64) -> Result<Self, StoreError> {
+        let dir = &config.dir;
+        fs::create_dir_all(dir).map_err(|error| error::create(&error, dir))?;
+        refuse_unknown_families(dir)?;
+        let cache = column_family::cache(config.block_cache_bytes);
+        let families = column_family::descriptors(&cache, config.memtable_bytes_max);
+        let db = DB::open_cf_descriptors(&options(config), dir, families)
+            .map_err(|error| error::open(&error, dir))?;
+        let get = |key: &[u8]| get_meta(&db, key);
+        let (identity, boot) = identity::boot(dir, node_id, new_log_id, get)?;
+        let logs = load_logs(&db)?;
+        let store = Self::new(db, identity, logs);
+        store.commit(&[boot], true)?;
+        Ok(store)
+    }
+}
+
+fn options(config: &Config) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_db_write_buffer_size(config.memtables_bytes_max);
+    options.set_max_open_files(config.open_files_max);
+    options.set_max_total_wal_size(config.wal_bytes_max);
+    options.set_wal_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_bytes_per_sync(BYTES_PER_SYNC);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    // A torn tail is what a power failure leaves; what came before it is whole, and is kept.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_paranoid_checks(true);
+    // Opening must not read every table file.
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_stats_dump_period_sec(0);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(LOG_FILES_MAX);
+    options.set_max_log_file_size(LOG_FILE_BYTES_MAX);
+    options
+}
+
+/// RocksDB opens a directory only if every family in it is named. One that has others was written
+/// by a newer version, which its format says, or is not a store of ours.
+fn refuse_unknown_families(dir: &Path) -> Result<(), StoreError> {
+    if !dir.join("CURRENT").exists() {
+        return Ok(());
+    }
+    let names = DB::list_cf(&Options::default(), dir).map_err(|error| error::open(&error, dir))?;
+    let unknown = names
+        .iter()
+        .find(|name| *name != column_family::DEFAULT && Family::from_name(name).is_none());
+    let Some(unknown) = unknown else { return Ok(()) };
+    let readable = [column_family::DEFAULT, Family::Meta.name()];
+    let db = DB::open_cf_for_read_only(&Options::default(), dir, readable, false)
+        .map_err(|error| error::open(&error, dir))?;
+    let format = get_meta(&db, &MetaKey::Format.encode())?;
+    let format = format.and_then(|format| Some(u32::from_be_bytes((*format).try_into().ok()?)));
+    match format {
+        Some(found) if found > identity::FORMAT => {
+            Err(StoreError::NewerVersion { dir: dir.into(), found, known: identity::FORMAT })
+        }
+        Some(_) | None => Err(StoreError::Damaged {
+            dir: dir.into(),
+            detail: format!("it has a column family '{unknown}' that no version of Verge writes"),
+        }),
+    }
+}
+
+fn get_meta(db: &DB, key: &[u8]) -> Result<Option<bytes::Bytes>, StoreError> {
+    let value = db
+        .get_pinned_cf(family(db, Family::Meta), key)
+        .map_err(|error| error::read(&error, Family::Meta, key))?;
+    Ok(value.map(|value| bytes::Bytes::copy_from_slice(&value)))
+}
+
+/// The bounds of every log: its trim mark, and its last row. Costs two seeks a log, whatever is in
+/// it.
+fn load_logs(db: &DB) -> Result<LogTable, StoreError> {
+    let mut logs = LogTable::default();
+    let marks = KeyRange::prefix(MetaKey::trimmed_prefix());
+    let mut rows = db.raw_iterator_cf(family(db, Family::Meta));
+    rows.seek(&marks.start);
+    while let Some((key, value)) = rows.item().filter(|(key, _)| marks.contains(key)) {
+        logs.load_mark(key, value)?;
+        rows.next();
+    }
+    rows.status().map_err(|error| error::read(&error, Family::Meta, &marks.start))?;
+
+    for in_family in LogKey::FAMILIES {
+        let mut rows = db.raw_iterator_cf(family(db, in_family));
+        // From the family's end, so that each log is met at its last row.
+        rows.seek_to_last();
+        while let Some(last) = rows.key() {
+            let log = logs.load_last_key(in_family, last)?;
+            // The greatest key before the log's first is the last row of the log before it.
+            rows.seek_for_prev(log.prefix());
+        }
+        rows.status().map_err(|error| error::read(&error, in_family, &[]))?;
+    }
+    Ok(logs)
+}
+
+pub(crate) fn family(db: &DB, family: Family) -> &rocksdb::ColumnFamily {
+    db.cf_handle(family.name()).expect("open names every family")
+}
