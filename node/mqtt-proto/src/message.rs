@@ -36,11 +36,35 @@ pub struct Message {
     pub properties: OwnedPublishProperties,
     /// The Application Message.
     pub payload: Bytes,
-    /// How many stored rows of this node refer to the stored message.
+    /// Where this node stores the message, and how many of its rows refer to that.
     pub stored: StoredReferences,
 }
 
 impl Message {
+    /// The name of the stored row that holds this message.
+    #[must_use]
+    pub fn row(&self) -> MessageId {
+        self.stored.row.unwrap_or(self.id)
+    }
+
+    /// The same message, to be stored in a row of its own.
+    #[must_use]
+    pub fn stored_apart(&self, row: MessageId) -> Self {
+        Self {
+            id: self.id,
+            publisher: self.publisher.clone(),
+            stamp: self.stamp,
+            expires_at: self.expires_at,
+            topic: self.topic.clone(),
+            qos: self.qos,
+            retain: self.retain,
+            class: self.class,
+            properties: self.properties.clone(),
+            payload: self.payload.clone(),
+            stored: StoredReferences::in_row(row),
+        }
+    }
+
     /// Whether the message has expired at `wall`.
     #[must_use]
     pub fn is_expired(&self, wall: UnixMillis) -> bool {
@@ -71,20 +95,33 @@ impl Message {
 
 /// Counts the stored rows that refer to a stored message, over all shards of a node.
 ///
-/// Whoever settles the last of them deletes the message's row with its own.
+/// Whoever settles the last of them deletes the message's row with its own. One message may come
+/// to a node by several ways: forwarded for one session, imported with another. Each way has a
+/// value, a count and a row of its own, so that the end of one is not the end of another; a count
+/// that has fallen to zero never rises again.
 #[derive(Debug, Default)]
-pub struct StoredReferences(AtomicU32);
+pub struct StoredReferences {
+    count: AtomicU32,
+    /// The row's name, if it is not the message's.
+    row: Option<MessageId>,
+}
 
 impl StoredReferences {
+    /// No references yet to a row of this name, which no other value has.
+    #[must_use]
+    pub fn in_row(row: MessageId) -> Self {
+        Self { count: AtomicU32::new(0), row: Some(row) }
+    }
+
     /// Notes `count` more rows.
     pub fn add(&self, count: u32) {
-        self.0.fetch_add(count, Ordering::Relaxed);
+        self.count.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Notes one row less; true if it was the last.
     #[must_use]
     pub fn release(&self) -> bool {
-        let before = self.0.fetch_sub(1, Ordering::AcqRel);
+        let before = self.count.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before > 0, "a stored reference is released once");
         before == 1
     }
@@ -92,6 +129,6 @@ impl StoredReferences {
     /// Rows that refer to the message now.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 }

@@ -1,0 +1,193 @@
+//! From one message to everything it causes at this node.
+//!
+//! A message is accepted once, where its PUBLISH arrived or a peer forwarded it to, and the plan
+//! covers all shards: the rows of every debt, whatever shard serves the session, stand in the
+//! acceptor's batch, so that they are durable together or not at all. That is what makes an
+//! acknowledgement honest.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use verge_model::{Class, NodeKey, Now};
+use verge_mqtt_proto::QoS;
+use verge_mqtt_proto::message::Message;
+use verge_storage::Batch;
+use verge_storage::key::{LANE_OWN, QueueKey};
+use verge_storage::record::{OutboxRecord, QueueRecord, QueueState, RetainedRecord};
+
+use crate::record::{ForwardRecord, message_to_record, put_message};
+use crate::retained::RetainedValue;
+use crate::router::{ForwardTargets, Matches, Origin};
+use crate::rule::Scope;
+use crate::shard::api::{Delivery, ShardIndex};
+use crate::shared::NodeShared;
+
+/// Deliveries of one message, by shard.
+pub type Deliveries = SmallVec<[(ShardIndex, Delivery); 2]>;
+
+/// What a plan came to.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// What each session gets. Hand it out when the batch is durable.
+    pub deliveries: Deliveries,
+    /// Copies for other nodes that no disk holds: a message of QoS 0, encoded as a
+    /// [`ForwardRecord`].
+    pub transients: SmallVec<[(NodeKey, Class, Bytes); 2]>,
+    /// Whether the batch holds rows for this message.
+    pub stored: bool,
+    /// Sessions and nodes that get the message.
+    pub recipients: usize,
+}
+
+/// Plans messages. Each thread has its own, for the memory it re-uses.
+#[derive(Debug)]
+pub struct Planner {
+    shared: Arc<NodeShared>,
+    matches: Matches,
+}
+
+impl Planner {
+    /// A planner of this node.
+    #[must_use]
+    pub fn new(shared: Arc<NodeShared>) -> Self {
+        Self { shared, matches: Matches::default() }
+    }
+
+    /// Plans `message`: puts rows for everything owed into `batch`.
+    pub fn plan(
+        &mut self,
+        message: &Arc<Message>,
+        origin: Origin<'_>,
+        now: Now,
+        batch: &mut Batch,
+    ) -> Plan {
+        let mut plan = Plan::default();
+        let rules = self.shared.rules.for_topic(message.topic.as_str());
+        self.shared.router.matches(
+            message.topic.as_str(),
+            origin,
+            &message.publisher,
+            &mut self.matches,
+        );
+        plan.recipients = self.matches.locals.len() + self.matches.remotes.len();
+        if message.retain {
+            plan.stored |= self.retain(message, batch);
+        }
+        self.deliver(message, now, batch, &mut plan);
+        if origin == Origin::Here {
+            if rules.scope != Scope::Node {
+                self.forward(message, batch, &mut plan);
+            }
+            for stream in rules.uplinks {
+                batch.append_outbox(*stream, &outbox_record(message));
+                self.shared.counters.uplink_selected(1);
+                plan.stored = true;
+            }
+        }
+        plan
+    }
+
+    fn deliver(&self, message: &Arc<Message>, now: Now, batch: &mut Batch, plan: &mut Plan) {
+        let mut rows = 0;
+        for found in &self.matches.locals {
+            let qos = message.qos.min(found.qos);
+            let seq = self.shared.next_queue_seq();
+            let stored = found.durable && qos != QoS::AtMostOnce;
+            let delivery = Delivery {
+                session: found.session,
+                seq,
+                message: Arc::clone(message),
+                qos,
+                // "the Server MUST set the RETAIN flag to 0 when forwarding" [MQTT-3.3.1-12]
+                retain: message.retain && found.retain_as_published,
+                subscription_ids: found.subscription_ids.clone(),
+                stored,
+            };
+            if stored {
+                put_queue_row(&delivery, LANE_OWN, now, QueueState::Queued, batch);
+                rows += 1;
+            }
+            plan.deliveries.push((found.shard, delivery));
+        }
+        if rows > 0 {
+            message.stored.add(rows);
+            put_message(message, batch);
+            plan.stored = true;
+        }
+    }
+
+    fn forward(&self, message: &Arc<Message>, batch: &mut Batch, plan: &mut Plan) {
+        let record = message_to_record(message);
+        let mut send = |node: NodeKey, targets: ForwardTargets| {
+            let record = ForwardRecord { targets, message: record.clone() }.encode();
+            self.shared.counters.forwarded(1);
+            if message.qos == QoS::AtMostOnce && !message.retain {
+                plan.transients.push((node, message.class, record));
+            } else {
+                batch.append_forward(node, message.class, record);
+                plan.stored = true;
+            }
+        };
+        for remote in &self.matches.remotes {
+            send(remote.node, remote.targets.clone());
+        }
+        if message.retain {
+            // Every peer keeps retained messages, whether or not somebody there listens now.
+            for node in self.shared.peers().iter().copied() {
+                if self.matches.remotes.iter().all(|remote| remote.node != node) {
+                    send(node, ForwardTargets::default());
+                }
+            }
+        }
+    }
+
+    /// Keeps a retained message, or removes it if the payload is empty [MQTT-3.3.1-6]; false if a
+    /// later one is kept already.
+    fn retain(&self, message: &Arc<Message>, batch: &mut Batch) -> bool {
+        let kept = (!message.payload.is_empty()).then(|| Arc::clone(message));
+        let value =
+            RetainedValue { stamp: message.stamp, node: message.id.node, message: kept };
+        let record = RetainedRecord {
+            stamp: message.stamp,
+            node: message.id.node,
+            message: value.message.as_deref().map(message_to_record),
+        };
+        let changed = self.shared.retained.apply(&message.topic, value);
+        if changed {
+            batch.put_retained(message.topic.as_str(), &record);
+        }
+        changed
+    }
+}
+
+/// Puts the row of one debt.
+pub fn put_queue_row(
+    delivery: &Delivery,
+    lane: u8,
+    now: Now,
+    state: QueueState,
+    batch: &mut Batch,
+) {
+    let key = QueueKey { session_no: delivery.session.0, lane, seq: delivery.seq };
+    let record = QueueRecord {
+        message: delivery.message.row(),
+        qos: delivery.qos.bits(),
+        retain: delivery.retain,
+        subscription_ids: delivery.subscription_ids.to_vec(),
+        enqueued_at: now.wall,
+        state,
+    };
+    batch.put_queue(key, &record);
+}
+
+fn outbox_record(message: &Message) -> OutboxRecord {
+    OutboxRecord {
+        id: message.id,
+        published_at: message.stamp.wall(),
+        client_id: message.publisher.clone(),
+        topic: message.topic.as_str().into(),
+        qos: message.qos.bits(),
+        payload: message.payload.clone(),
+    }
+}

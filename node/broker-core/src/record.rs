@@ -1,0 +1,244 @@
+//! Between the broker's types and the records that are stored and forwarded.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use verge_mesh_proto::crdt::sessions::SubscriptionEntry;
+use verge_model::{Claim, MessageId, UnixMillis};
+use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::session::{Subscription, Will};
+use verge_mqtt_proto::{OwnedPublishProperties, QoS, RetainHandling, TopicFilter, TopicName};
+use verge_storage::Batch;
+use verge_storage::record::{MessageRecord, Record as _, SubscriptionRecord, WillRecord};
+
+use crate::router::ForwardTargets;
+
+/// A record that does not say what its type promises: another version wrote it, or it is damaged.
+/// Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a {record} record holds {what}")]
+pub struct BadRecord {
+    /// Which record.
+    pub record: &'static str,
+    /// What it holds that it cannot.
+    pub what: String,
+}
+
+fn bad(record: &'static str, what: impl ToString) -> BadRecord {
+    BadRecord { record, what: what.to_string() }
+}
+
+fn qos(record: &'static str, bits: u8) -> Result<QoS, BadRecord> {
+    QoS::from_bits(bits).ok_or_else(|| bad(record, format_args!("QoS {bits}")))
+}
+
+/// The stored form of a message.
+#[must_use]
+pub fn message_to_record(message: &Message) -> MessageRecord {
+    MessageRecord {
+        id: message.id,
+        publisher: message.publisher.clone(),
+        stamp: message.stamp,
+        expires_at: message.expires_at,
+        topic: message.topic.as_str().into(),
+        qos: message.qos.bits(),
+        retain: message.retain,
+        class: message.class,
+        properties: properties_to_bytes(&message.properties),
+        payload: message.payload.clone(),
+    }
+}
+
+/// The message of a record, with no stored references.
+///
+/// # Errors
+/// A record that is not a message.
+pub fn message_from_record(record: MessageRecord) -> Result<Message, BadRecord> {
+    const NAME: &str = "message";
+    Ok(Message {
+        id: record.id,
+        publisher: record.publisher,
+        stamp: record.stamp,
+        expires_at: record.expires_at,
+        topic: TopicName::parse(&record.topic).map_err(|error| bad(NAME, error))?,
+        qos: qos(NAME, record.qos)?,
+        retain: record.retain,
+        class: record.class,
+        properties: properties_from_bytes(&record.properties).map_err(|error| bad(NAME, error))?,
+        payload: record.payload,
+        stored: StoredReferences::default(),
+    })
+}
+
+/// Most messages have none, and then no bytes are stored.
+fn properties_to_bytes(properties: &OwnedPublishProperties) -> Bytes {
+    if *properties == OwnedPublishProperties::default() {
+        return Bytes::new();
+    }
+    let bytes = postcard::to_stdvec(properties);
+    bytes.expect("properties hold nothing that postcard cannot encode").into()
+}
+
+fn properties_from_bytes(bytes: &[u8]) -> Result<OwnedPublishProperties, postcard::Error> {
+    if bytes.is_empty() {
+        return Ok(OwnedPublishProperties::default());
+    }
+    postcard::from_bytes(bytes)
+}
+
+#[derive(Serialize, Deserialize)]
+struct WillExtras {
+    message_expiry_secs: Option<u32>,
+    properties: OwnedPublishProperties,
+}
+
+/// The stored form of a Will.
+#[must_use]
+pub fn will_to_record(will: &Will) -> WillRecord {
+    let extras = WillExtras {
+        message_expiry_secs: will.message_expiry_secs,
+        properties: will.properties.clone(),
+    };
+    let extras = postcard::to_stdvec(&extras);
+    WillRecord {
+        topic: will.topic.as_str().into(),
+        payload: will.payload.clone(),
+        qos: will.qos.bits(),
+        retain: will.retain,
+        delay_secs: will.delay_secs,
+        properties: extras.expect("a Will holds nothing that postcard cannot encode").into(),
+    }
+}
+
+/// The Will of a record.
+///
+/// # Errors
+/// A record that is not a Will.
+pub fn will_from_record(record: &WillRecord) -> Result<Will, BadRecord> {
+    const NAME: &str = "will";
+    let extras: WillExtras =
+        postcard::from_bytes(&record.properties).map_err(|error| bad(NAME, error))?;
+    Ok(Will {
+        topic: TopicName::parse(&record.topic).map_err(|error| bad(NAME, error))?,
+        payload: record.payload.clone(),
+        qos: qos(NAME, record.qos)?,
+        retain: record.retain,
+        delay_secs: record.delay_secs,
+        message_expiry_secs: extras.message_expiry_secs,
+        properties: extras.properties,
+    })
+}
+
+/// The stored form of a subscription.
+#[must_use]
+pub fn subscription_to_record(subscription: &Subscription) -> SubscriptionRecord {
+    SubscriptionRecord {
+        qos: subscription.qos.bits(),
+        no_local: subscription.no_local,
+        retain_as_published: subscription.retain_as_published,
+        retain_handling: subscription.retain_handling as u8,
+        subscription_id: subscription.id,
+    }
+}
+
+/// The replicated form of a subscription.
+#[must_use]
+pub fn subscription_to_entry(filter: &TopicFilter, subscription: &Subscription) -> SubscriptionEntry {
+    SubscriptionEntry {
+        filter: filter.as_str().to_owned(),
+        qos: subscription.qos.bits(),
+        no_local: subscription.no_local,
+        retain_as_published: subscription.retain_as_published,
+        retain_handling: subscription.retain_handling as u8,
+        id: subscription.id,
+    }
+}
+
+/// The subscription of a replicated entry.
+///
+/// # Errors
+/// An entry that is not a subscription.
+pub fn subscription_from_entry(
+    entry: &SubscriptionEntry,
+) -> Result<(TopicFilter, Subscription), BadRecord> {
+    const NAME: &str = "subscription";
+    let filter = TopicFilter::parse(&entry.filter).map_err(|error| bad(NAME, error))?;
+    let handling = RetainHandling::from_bits(entry.retain_handling);
+    let subscription = Subscription {
+        qos: qos(NAME, entry.qos)?,
+        no_local: entry.no_local,
+        retain_as_published: entry.retain_as_published,
+        retain_handling: handling
+            .ok_or_else(|| bad(NAME, format_args!("Retain Handling {}", entry.retain_handling)))?,
+        id: entry.id,
+    };
+    Ok((filter, subscription))
+}
+
+/// A row of a forward log, and at once the payload of a forwarded message on a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardRecord {
+    /// Which of the receiver's subscriptions the message is for.
+    pub targets: ForwardTargets,
+    /// The message.
+    pub message: MessageRecord,
+}
+
+impl ForwardRecord {
+    /// Version of the encoding.
+    const VERSION: u8 = 1;
+
+    /// The record's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let room = 64 + self.message.topic.len() + self.message.payload.len();
+        let mut out = Vec::with_capacity(room);
+        out.push(Self::VERSION);
+        let out = postcard::to_extend(self, out);
+        out.expect("a message holds nothing that postcard cannot encode").into()
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// Another version, or damaged bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
+        const NAME: &str = "forward";
+        match bytes {
+            [Self::VERSION, body @ ..] => {
+                postcard::from_bytes(body).map_err(|error| bad(NAME, error))
+            }
+            [version, ..] => Err(bad(NAME, format_args!("version {version}"))),
+            [] => Err(bad(NAME, "no bytes")),
+        }
+    }
+}
+
+/// When a session that is not connected ends.
+#[must_use]
+pub fn expires_at(session_expiry_secs: Option<u32>, disconnected_at: UnixMillis) -> Option<UnixMillis> {
+    let secs = session_expiry_secs?;
+    Some(disconnected_at + std::time::Duration::from_secs(u64::from(secs)))
+}
+
+/// A claim that names no fragment in particular.
+#[must_use]
+pub fn any_fragment() -> Claim {
+    Claim::default()
+}
+
+/// Puts the row of a stored message.
+pub fn put_message(message: &Message, batch: &mut Batch) {
+    batch.put_message_bytes(message.row(), message_to_record(message).encode());
+}
+
+/// The message of a record that came from another node, to be stored under `row`.
+///
+/// # Errors
+/// A record that is not a message.
+pub fn message_from_afar(record: MessageRecord, row: MessageId) -> Result<Arc<Message>, BadRecord> {
+    let mut message = message_from_record(record)?;
+    message.stored = StoredReferences::in_row(row);
+    Ok(Arc::new(message))
+}

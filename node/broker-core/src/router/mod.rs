@@ -1,0 +1,315 @@
+//! Who wants which topic.
+//!
+//! One [`Router`] serves all shards of a node. It holds the subscriptions of the node's own
+//! sessions and the routes of other nodes, and answers one question: who is to get a message
+//! published to this topic?
+//!
+//! | part | holds | cost of a change | cost of a match |
+//! |---|---|---|---|
+//! | [`exact`] | filters without wildcards | one hash look-up | one hash look-up |
+//! | [`trie`] | filters with `+` or `#` | the filter's levels | the topic's levels and the `+` on the way |
+//! | [`shared`] | `$share/<group>/<filter>` | a search among its groups | one member per group |
+//! | [`remote`] | the filters of other nodes | as a subscription | one entry per node |
+//!
+//! Filters may begin with one of two prefixes, or with both in this order:
+//!
+//! - `$share/<group>/<filter>`: one member of the group gets each message (MQTT 5.0, 4.8.2). A
+//!   group spans the mesh: the node that accepts a message gives it to a member of its own if it
+//!   has one, and else sends it to one node that has.
+//! - `$local/<filter>`: only what is published at this node. Other nodes are not told.
+
+pub mod entry;
+pub mod exact;
+pub mod matches;
+pub mod parts;
+pub mod remote;
+pub mod shared;
+pub mod subscribers;
+pub mod trie;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use verge_model::{ClientId, NodeKey};
+use verge_mqtt_proto::TopicFilter;
+use verge_mqtt_proto::session::Subscription;
+
+use crate::shard::api::{SessionNo, ShardIndex};
+
+use self::entry::Entry;
+use self::exact::ExactFilters;
+use self::matches::Sources;
+pub use self::matches::{ForwardTargets, Match, Matches, Origin, RemoteMatch};
+use self::parts::FilterParts;
+use self::remote::RemoteNodes;
+pub use self::remote::{REMOTE_FILTERS_PER_NODE_MAX, RemoteOutcome};
+use self::trie::LevelTrie;
+
+/// One subscription of one session of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The shard that serves the session.
+    pub shard: ShardIndex,
+    /// The session.
+    pub session: SessionNo,
+    /// The session's client, for No Local.
+    pub client: ClientId,
+    /// What the client asked for.
+    pub options: Subscription,
+    /// Whether the session outlives its connection, so that what it is owed has rows.
+    pub durable: bool,
+}
+
+/// What [`Router::subscribe`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscribeOutcome {
+    /// Whether the session had this subscription; its options were replaced.
+    pub existed: bool,
+    /// The route other nodes must now be told of: the filter, with any `$share/…` prefix.
+    pub advertise: Option<TopicFilter>,
+}
+
+/// What [`Router::unsubscribe`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsubscribeOutcome {
+    /// Whether the session had this subscription.
+    pub existed: bool,
+    /// The route other nodes must now be told is gone.
+    pub withdraw: Option<TopicFilter>,
+}
+
+/// Subscriptions of this node and routes of others, shared by all shards.
+#[derive(Debug, Default)]
+pub struct Router {
+    /// A lock, and not one copy per shard: every shard reads it for every PUBLISH, while changes
+    /// are as rare as SUBSCRIBE; copies would cost each subscription once per shard.
+    table: RwLock<Table>,
+    /// Bumped inside the write lock by every change, so that a plan made under a generation is
+    /// valid for as long as that generation is the current one.
+    generation: AtomicU64,
+}
+
+impl Router {
+    /// A router that knows nobody.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a subscription, or replaces its options.
+    pub fn subscribe(&self, filter: &TopicFilter, subscriber: Subscriber) -> SubscribeOutcome {
+        let parts = FilterParts::of(filter.as_str());
+        let mut table = self.table.write();
+        let entry = table.entry_or_insert(parts.filter);
+        let change = entry.subscribe(&parts, subscriber);
+        table.subscriptions += usize::from(!change.existed);
+        self.changed();
+        SubscribeOutcome {
+            existed: change.existed,
+            advertise: (change.edge && !parts.local).then(|| filter.clone()),
+        }
+    }
+
+    /// Removes a subscription.
+    pub fn unsubscribe(&self, filter: &TopicFilter, session: SessionNo) -> UnsubscribeOutcome {
+        let parts = FilterParts::of(filter.as_str());
+        let mut table = self.table.write();
+        let Some(entry) = table.entry_mut(parts.filter) else {
+            return UnsubscribeOutcome { existed: false, withdraw: None };
+        };
+        let change = entry.unsubscribe(&parts, session);
+        if !change.existed {
+            return UnsubscribeOutcome { existed: false, withdraw: None };
+        }
+        table.remove_if_empty(parts.filter);
+        table.subscriptions -= 1;
+        self.changed();
+        UnsubscribeOutcome {
+            existed: true,
+            withdraw: (change.edge && !parts.local).then(|| filter.clone()),
+        }
+    }
+
+    /// Says whether a session outlives its connection from now on, for the filters it has.
+    pub fn set_durable(&self, session: SessionNo, filters: &[TopicFilter], durable: bool) {
+        let mut table = self.table.write();
+        for filter in filters {
+            let parts = FilterParts::of(filter.as_str());
+            if let Some(entry) = table.entry_mut(parts.filter) {
+                entry.set_durable(&parts, session, durable);
+            }
+        }
+        self.changed();
+    }
+
+    /// Takes note of what another node wants, and wants no more. Applying a change twice is the
+    /// same as once.
+    pub fn set_remote<S: AsRef<str>>(
+        &self,
+        node: NodeKey,
+        added: &[S],
+        removed: &[S],
+    ) -> RemoteOutcome {
+        let mut table = self.table.write();
+        for filter in removed {
+            table.remove_remote(node, filter.as_ref());
+        }
+        let mut outcome = RemoteOutcome::default();
+        for filter in added {
+            outcome.count(table.add_remote(node, filter.as_ref()));
+        }
+        self.changed();
+        outcome
+    }
+
+    /// Forgets a node that is gone for good, with all it wanted.
+    pub fn clear_remote(&self, node: NodeKey) {
+        let mut table = self.table.write();
+        for filter in table.remotes.take(node) {
+            table.remove_remote_filter(node, &filter);
+        }
+        self.changed();
+    }
+
+    /// Says whether a node can be reached now. What is for all of its subscribers is sent to it in
+    /// any case; a shared group's message goes rather to a node in reach.
+    pub fn set_reachable(&self, node: NodeKey, reachable: bool) {
+        self.table.write().remotes.set_reachable(node, reachable);
+        self.changed();
+    }
+
+    /// Adds everyone who is to get a message published to `topic` to `out`, which it clears first.
+    pub fn matches(
+        &self,
+        topic: &str,
+        origin: Origin<'_>,
+        publisher: &ClientId,
+        out: &mut Matches,
+    ) {
+        out.clear();
+        let table = self.table.read();
+        let mut sources = Sources::default();
+        let mut collect = |entry: &Entry| {
+            sources += entry.collect(origin, publisher, &table.remotes, out);
+        };
+        if let Some(entry) = table.exact.get(topic) {
+            collect(entry);
+        }
+        table.wild.filters_matching(topic, |entry| collect(entry));
+        drop(table);
+        out.finish(origin, sources);
+    }
+
+    /// Grows with every change of what [`matches`](Self::matches) may answer.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The routes of this node: what other nodes are to know, sorted.
+    #[must_use]
+    pub fn routes(&self) -> Vec<TopicFilter> {
+        let mut texts = Vec::new();
+        let table = self.table.read();
+        table.exact.for_each(|filter, entry| entry.routes(filter, &mut texts));
+        table.wild.for_each(|filter, entry| entry.routes(filter, &mut texts));
+        drop(table);
+        texts.sort_unstable();
+        let filter = |text: String| {
+            TopicFilter::try_from(Arc::from(text)).expect("it was given as a valid filter")
+        };
+        texts.into_iter().map(filter).collect()
+    }
+
+    /// The routes of other nodes, by node and filter.
+    #[must_use]
+    pub fn remote_routes(&self) -> Vec<(NodeKey, Vec<String>)> {
+        self.table.read().remotes.list()
+    }
+
+    /// Subscriptions of sessions of this node.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.table.read().subscriptions
+    }
+
+    /// Different filters that this node's sessions or other nodes want, without their prefixes.
+    #[must_use]
+    pub fn filter_count(&self) -> usize {
+        let table = self.table.read();
+        table.exact.len() + table.wild.len()
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// What the lock guards.
+#[derive(Debug, Default)]
+struct Table {
+    exact: ExactFilters,
+    wild: LevelTrie<Box<Entry>>,
+    remotes: RemoteNodes,
+    /// Local subscriptions in `exact` and `wild`.
+    subscriptions: usize,
+}
+
+impl Table {
+    fn entry_or_insert(&mut self, filter: &str) -> &mut Entry {
+        if parts::has_wildcard(filter) {
+            self.wild.get_or_insert_with(filter, Default::default)
+        } else {
+            self.exact.get_or_insert(filter)
+        }
+    }
+
+    fn entry_mut(&mut self, filter: &str) -> Option<&mut Entry> {
+        if parts::has_wildcard(filter) {
+            self.wild.get_mut(filter).map(Box::as_mut)
+        } else {
+            self.exact.get_mut(filter)
+        }
+    }
+
+    fn remove_if_empty(&mut self, filter: &str) {
+        if self.entry_mut(filter).is_some_and(|entry| entry.is_empty()) {
+            if parts::has_wildcard(filter) {
+                self.wild.remove(filter);
+            } else {
+                self.exact.remove(filter);
+            }
+        }
+    }
+
+    /// Whether the route was taken: it is valid and within the node's bound.
+    fn add_remote(&mut self, node: NodeKey, text: &str) -> bool {
+        if TopicFilter::try_from(Arc::from(text)).is_err() {
+            return false;
+        }
+        let parts = FilterParts::of(text);
+        if parts.local || !self.remotes.add(node, text) {
+            return false;
+        }
+        self.entry_or_insert(parts.filter).add_remote(&parts, node);
+        true
+    }
+
+    fn remove_remote(&mut self, node: NodeKey, text: &str) {
+        if self.remotes.remove(node, text) {
+            self.remove_remote_filter(node, text);
+        }
+    }
+
+    fn remove_remote_filter(&mut self, node: NodeKey, text: &str) {
+        let parts = FilterParts::of(text);
+        if let Some(entry) = self.entry_mut(parts.filter) {
+            entry.remove_remote(&parts, node);
+        }
+        self.remove_if_empty(parts.filter);
+    }
+}

@@ -1,0 +1,344 @@
+//! What goes into a [`Shard`](super::Shard) and what comes out of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use verge_model::{Claim, Class, ClientKey, NodeKey, UnixMillis};
+use verge_mesh_proto::crdt::sessions::RegistryEntry;
+use verge_mqtt_proto::QoS;
+use verge_mqtt_proto::message::Message;
+use verge_mqtt_proto::topic::filter::TopicFilter;
+use verge_storage::Batch;
+use verge_storage::promise::Promise;
+
+/// A connection of this shard, as its driver numbers it. Never re-used within a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// A shard of this node, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardIndex(pub u16);
+
+impl ShardIndex {
+    /// The shard that serves a client, of `count` shards.
+    #[must_use]
+    pub fn of(client: &ClientKey, count: u16) -> Self {
+        Self((client.stable_hash() % u64::from(count)) as u16)
+    }
+}
+
+/// A session of this node. Numbers are given once and never re-used in a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionNo(pub u64);
+
+/// What is known of a connection before its CONNECT.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The listener it came through, as configured: `tcp://127.0.0.1:1883`.
+    pub listener: Arc<str>,
+    /// The subject of a verified client certificate, if the listener asks for one.
+    pub certificate_subject: Option<Arc<str>>,
+    /// Promise for what is published through this listener.
+    pub promise: Promise,
+    /// Whether a client without credentials may connect.
+    pub allow_anonymous: bool,
+}
+
+/// One message for one session of another (or this) shard. Its row, if any, was written by the
+/// planner that made it.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The session.
+    pub session: SessionNo,
+    /// Its position in the session's own lane.
+    pub seq: u64,
+    /// The message.
+    pub message: Arc<Message>,
+    /// QoS of the delivery.
+    pub qos: QoS,
+    /// RETAIN flag of the delivery.
+    pub retain: bool,
+    /// Identifiers of the matching subscriptions.
+    pub subscription_ids: SmallVec<[u32; 2]>,
+    /// Whether a row was written.
+    pub stored: bool,
+}
+
+/// What a shard receives from other shards, the hub and the administrator.
+pub enum Mail {
+    /// Messages for sessions of this shard.
+    Deliver(Vec<Delivery>),
+    /// A handover frame ([`verge_mesh_proto::handover::HandoverFrame`]) from another node.
+    Handover {
+        /// The node it came from.
+        from: NodeKey,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// The answer to [`HubMail::Lookup`].
+    LookupAnswer {
+        /// The asker's number.
+        ticket: u64,
+        /// What the homes of the session know; `None` if nobody knows it.
+        entry: Option<Box<RegistryEntry>>,
+    },
+    /// A greater claim on a session of this shard exists.
+    Superseded {
+        /// The session.
+        client: ClientKey,
+        /// The greater claim.
+        winner: Claim,
+        /// Whether the new owner started clean: the session here is to be discarded.
+        clean: bool,
+    },
+    /// The answer to [`HubMail::RoutesSettled`].
+    RoutesSettled {
+        /// The asker's number.
+        token: u64,
+    },
+    /// A link to this node came up.
+    PeerUp(NodeKey),
+    /// The last link to this node went down.
+    PeerDown(NodeKey),
+    /// A question of the administrator; the answer goes through the closure.
+    Query(Query, Box<dyn FnOnce(Answer) + Send>),
+    /// End the connection of this client, with reason "Administrative action" (0x98).
+    Kick(ClientKey),
+    /// The node is going down: end every connection with "Server shutting down" (0x8B).
+    Shutdown,
+}
+
+impl std::fmt::Debug for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Deliver(_) => "Deliver",
+            Self::Handover { .. } => "Handover",
+            Self::LookupAnswer { .. } => "LookupAnswer",
+            Self::Superseded { .. } => "Superseded",
+            Self::RoutesSettled { .. } => "RoutesSettled",
+            Self::PeerUp(_) => "PeerUp",
+            Self::PeerDown(_) => "PeerDown",
+            Self::Query(..) => "Query",
+            Self::Kick(_) => "Kick",
+            Self::Shutdown => "Shutdown",
+        })
+    }
+}
+
+/// What an administrator may ask a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// All connections.
+    Clients,
+    /// All sessions.
+    Sessions,
+    /// All subscriptions.
+    Subscriptions,
+    /// What is owed now, for the ledger.
+    Held,
+}
+
+/// A shard's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Query::Clients`].
+    Clients(Vec<ClientView>),
+    /// To [`Query::Sessions`].
+    Sessions(Vec<SessionView>),
+    /// To [`Query::Subscriptions`].
+    Subscriptions(Vec<SubscriptionView>),
+    /// To [`Query::Held`]: entries queued or in flight in all sessions.
+    Held(u64),
+}
+
+/// A connection, for the administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientView {
+    /// Whose it is.
+    pub client: ClientKey,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The listener it came through.
+    pub listener: Arc<str>,
+    /// 3, 4 or 5.
+    pub protocol_version: u8,
+    /// Keep alive in seconds; 0 is off.
+    pub keep_alive_secs: u16,
+    /// Whether the session started clean.
+    pub clean_start: bool,
+    /// When it connected.
+    pub connected_at: UnixMillis,
+}
+
+/// A session, for the administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// Whose it is.
+    pub client: ClientKey,
+    /// The claim under which this node has it.
+    pub claim: Claim,
+    /// Whether a connection serves it.
+    pub connected: bool,
+    /// Whether it was handed over and only its log is still here.
+    pub sealed: bool,
+    /// Session Expiry Interval in seconds; `None` never expires.
+    pub session_expiry_secs: Option<u32>,
+    /// Number of subscriptions.
+    pub subscriptions: u64,
+    /// Messages queued or in flight.
+    pub queued: u64,
+    /// Messages in flight.
+    pub inflight: u64,
+    /// Fragments of earlier owners still being pulled.
+    pub open_fragments: u64,
+}
+
+/// A subscription, for the administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionView {
+    /// Whose it is.
+    pub client: ClientKey,
+    /// The filter, with any `$share/…` or `$local/` prefix.
+    pub filter: TopicFilter,
+    /// Granted QoS.
+    pub qos: u8,
+}
+
+/// What a shard asks of the hub.
+#[derive(Debug)]
+pub enum HubMail {
+    /// A filter has its first subscriber at this node.
+    AddRoute(TopicFilter),
+    /// A filter has lost its last subscriber at this node.
+    RemoveRoute(TopicFilter),
+    /// What this node knows of a session, for the session's homes.
+    PutRegistry {
+        /// The session.
+        client: ClientKey,
+        /// Its entry, merged by the homes.
+        entry: Box<RegistryEntry>,
+    },
+    /// Who owns this session?
+    Lookup {
+        /// Where to answer.
+        shard: ShardIndex,
+        /// The asker's number.
+        ticket: u64,
+        /// The session.
+        client: ClientKey,
+    },
+    /// A handover frame for another node.
+    Handover {
+        /// That node.
+        to: NodeKey,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// A message that no disk holds, for another node: QoS 0.
+    Transient {
+        /// That node.
+        to: NodeKey,
+        /// Its class.
+        class: Class,
+        /// The encoded [`ForwardRecord`](crate::record::ForwardRecord).
+        record: Bytes,
+    },
+    /// Say when every peer in reach knows the routes of this node as they are now.
+    RoutesSettled {
+        /// Where to answer.
+        shard: ShardIndex,
+        /// The asker's number.
+        token: u64,
+    },
+}
+
+/// A batch of this shard that was handed to the storage writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What a driver does for a shard, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Hand the batch to the storage writer, and call
+    /// [`Shard::handle_commit`](super::Shard::handle_commit) when it is durable at the promise.
+    /// Batches of one shard are committed in order, and reported in order.
+    Commit {
+        /// Names the batch.
+        ticket: Ticket,
+        /// The rows.
+        batch: Batch,
+        /// The strictest promise in it.
+        promise: Promise,
+    },
+    /// Put mail into another shard's mailbox; after the commits before it were submitted.
+    Mail {
+        /// The shard.
+        to: ShardIndex,
+        /// The mail.
+        mail: Mail,
+    },
+    /// Put mail into the hub's mailbox.
+    Hub(HubMail),
+    /// Offer the connection's unconsumed bytes again: it was waiting and now goes on.
+    Feed(ConnId),
+    /// Write what is in the connection's output, then close it. The connection is forgotten.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Its last output.
+        last: Bytes,
+    },
+}
+
+/// Bounds and times of a shard.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// This shard.
+    pub index: ShardIndex,
+    /// How many shards the node has.
+    pub count: u16,
+    /// This node's key.
+    pub node: NodeKey,
+    /// Whether other nodes exist or may come: off, a session is never looked up elsewhere.
+    pub mesh: bool,
+    /// Largest packet taken from a client, in bytes.
+    pub packet_bytes_max: usize,
+    /// Receive Maximum granted to clients.
+    pub receive_maximum: u16,
+    /// Most messages a client may have in flight from us, whatever it allows.
+    pub inflight_max: u16,
+    /// Topic Alias Maximum granted to clients.
+    pub topic_alias_maximum: u16,
+    /// Longest keep alive granted, in seconds; also what a client gets that asks for none, if set.
+    pub keep_alive_secs_max: u16,
+    /// How long a connection may take for its CONNECT.
+    pub connect_timeout: Duration,
+    /// Longest Session Expiry Interval granted; `None` for no bound.
+    pub session_expiry_secs_max: Option<u32>,
+    /// Session Expiry Interval of a 3.1.1 client with Clean Session 0.
+    pub v3_session_expiry_secs: Option<u32>,
+    /// Most messages queued for a session.
+    pub queue_messages_max: usize,
+    /// Most bytes queued for a session.
+    pub queue_bytes_max: usize,
+    /// Bytes in a connection's output above which its QoS 0 messages are dropped and its queue waits.
+    pub output_bytes_high: usize,
+    /// Promise for sessions and handovers.
+    pub promise: Promise,
+    /// Highest QoS granted.
+    pub qos_max: QoS,
+    /// How long new messages wait for an import that comes before them.
+    pub handover_hold: Duration,
+    /// How long a CONNECT waits for an old owner that does not answer before the session is served
+    /// from its replicated subscriptions.
+    pub handover_unreachable_wait: Duration,
+    /// How long the old owner keeps its routes after a handover.
+    pub handover_linger: Duration,
+    /// Most imports at once; beyond it a CONNECT is refused with "Connection rate exceeded" (0x9F).
+    pub handovers_max: usize,
+}

@@ -1,0 +1,539 @@
+//! The new owner's side of a handover: claim, ask, import.
+//!
+//! What to ask when is decided by [`Import`], one for each older log; here its decisions meet the
+//! session, its rows and the client that waits.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use verge_mesh_proto::crdt::sessions::RegistryEntry;
+use verge_mesh_proto::handover::{
+    Action, Body, EntryState, HandoverFrame, Import, ImportConfig, Refusal, SealedHeader,
+    TransferEntry,
+};
+use verge_model::{Claim, ClientKey, NodeKey, Now};
+use verge_mqtt_proto::session::{Entry, InflightState, OrderKey};
+use verge_mqtt_proto::{PacketId, QoS, ReasonCode};
+use verge_storage::key::LANE_IMPORTED;
+use verge_storage::record::QueueState;
+
+use super::Shard;
+use super::api::{HubMail, Output, SessionNo};
+use super::deliver::{delete_row, put_row};
+use super::session::{Fragment, Ownership, Session};
+use super::turn::Effect;
+use crate::ledger::{Opened, Settled};
+use crate::record::{BadRecord, message_from_afar, put_message};
+
+/// How long after the last import a message that comes by a second way is still recognised,
+/// beyond the linger of the old owner's routes.
+pub(super) const SEEN_BEYOND_LINGER: Duration = Duration::from_secs(10);
+
+impl Shard {
+    /// A handover frame from another node, or from this one.
+    pub(super) fn handle_handover(&mut self, from: NodeKey, bytes: &[u8], now: Now) {
+        let frame = match HandoverFrame::decode(bytes) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.shared.counters.bad_frame(1);
+                return tracing::warn!(peer = %from, %error, "a handover frame was not understood");
+            }
+        };
+        tracing::trace!(peer = %from, ?frame, "handover");
+        let HandoverFrame { client, fragment, claim, body } = frame;
+        match body {
+            Body::Takeover => self.handle_takeover(from, &client, fragment, claim, now),
+            Body::Pull { after } => {
+                let body = Body::Pull { after };
+                let frame = HandoverFrame { client, fragment, claim, body };
+                self.handle_pull(from, frame, after, now);
+            }
+            Body::RoutesKnown => self.handle_routes_known(&client, fragment, claim),
+            Body::Drained => self.handle_drained(&client, fragment, claim, now),
+            Body::Sealed(header) => {
+                // The giver names the log it has, whatever was asked for.
+                self.import(&client, header.fragment, claim, now, |import| {
+                    import.handle_sealed(header)
+                });
+            }
+            Body::Refused(Refusal::Unknown) if self.sealed.contains_key(&(client.clone(), fragment)) => {
+                self.unwanted(&client, fragment, claim, now);
+            }
+            Body::Refused(refusal) => {
+                self.import(&client, fragment, claim, now, |import| {
+                    import.handle_refused(refusal, now.mono)
+                });
+            }
+            Body::Entries { after, entries, more, closed } => {
+                self.import(&client, fragment, claim, now, |import| {
+                    import.handle_entries(after, entries, more, closed, now.mono)
+                });
+            }
+            Body::Nudge => self.handle_nudge(from, &client, fragment, claim, now),
+        }
+    }
+
+    /// Lets an answer reach the import it is for, if that still goes on under the same claim.
+    fn import(
+        &mut self,
+        client: &ClientKey,
+        fragment: Claim,
+        claim: Claim,
+        now: Now,
+        event: impl FnOnce(&mut Import) -> Vec<Action>,
+    ) {
+        let Some(&no) = self.open.get(client) else { return };
+        let Some(session) = self.sessions.get_mut(&no).filter(|s| s.claim == claim) else { return };
+        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let actions = event(&mut state.import);
+        self.act(no, fragment, actions, now);
+        self.arm(no);
+    }
+
+    /// A log of a session that is, or was, ours waits to be pulled.
+    fn handle_nudge(
+        &mut self,
+        from: NodeKey,
+        client: &ClientKey,
+        fragment: Claim,
+        claim: Claim,
+        now: Now,
+    ) {
+        if self.open.contains_key(client) {
+            self.learn_fragment(client, fragment, claim, now);
+            return self.import(client, fragment, claim, now, |import| {
+                import.handle_nudge(now.mono)
+            });
+        }
+        if let Some(next) = self.sealed_of(client).max(self.pointers.get(client)) {
+            // The session went on: so does the word, unless it would come back.
+            if next.node != from && next > claim {
+                let (client, body) = (client.clone(), Body::Nudge);
+                let frame = HandoverFrame { client, fragment, claim: next, body }.encode();
+                self.send_handover(next.node, frame);
+            }
+            return;
+        }
+        // It ended here, and nobody wants what is left of it.
+        let body = Body::Refused(Refusal::Unknown);
+        let frame = HandoverFrame { client: client.clone(), fragment, claim, body }.encode();
+        self.send_handover(from, frame);
+    }
+
+    /// Another owner says that it holds a log of a session that is ours, which we did not know of.
+    fn learn_fragment(&mut self, client: &ClientKey, fragment: Claim, claim: Claim, now: Now) {
+        let Some(&no) = self.open.get(client) else { return };
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let ours = session.claim >= claim && fragment < session.claim;
+        if !ours || session.fragments.contains_key(&fragment) || session.entry.is_none() {
+            return;
+        }
+        session.fragments.insert(fragment, new_fragment(false, now));
+        session.remember_from(now);
+        self.store_claim(no);
+    }
+
+    /// Stores what is claimed; then it is asked for.
+    fn store_claim(&mut self, no: SessionNo) {
+        let Some(session) = self.sessions.get(&no) else { return };
+        let record = session.record();
+        self.turn.batch.put_session(no.0, &record);
+        self.turn.promise(self.config.promise);
+        self.turn.when_durable(Effect::Claimed { session: no });
+        self.arm(no);
+    }
+
+    fn act(&mut self, no: SessionNo, fragment: Claim, actions: Vec<Action>, now: Now) {
+        for action in actions {
+            match action {
+                Action::Send(body) => {
+                    let Some(session) = self.sessions.get(&no) else { return };
+                    let (client, claim) = (session.client.clone(), session.claim);
+                    let frame = HandoverFrame { client, fragment, claim, body }.encode();
+                    self.send_handover(fragment.node, frame);
+                }
+                Action::Header(header) => self.take_header(no, fragment, &header, now),
+                Action::Entries(entries) => self.take_entries(no, fragment, entries, now),
+                Action::CaughtUp => self.caught_up(no, now),
+                Action::Superseded(by) => self.claim_again(no, by, now),
+                Action::Finished { held } => self.fragment_finished(no, fragment, held, now),
+            }
+        }
+    }
+
+    /// The session's claim is stored: now it may be told.
+    pub(super) fn claimed(&mut self, no: SessionNo, now: Now) {
+        self.put_registry(no);
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let due: Vec<Claim> = session.fragments.keys().copied().collect();
+        for fragment in due {
+            self.importing.insert(no);
+            self.ask(no, fragment, now);
+        }
+        self.arm(no);
+    }
+
+    fn ask(&mut self, no: SessionNo, fragment: Claim, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let actions = state.import.handle_timeout(now.mono);
+        self.act(no, fragment, actions, now);
+    }
+
+    /// Takes in what the session was at the giver.
+    fn take_header(&mut self, no: SessionNo, fragment: Claim, header: &SealedHeader, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let decides = session.claiming == Some(fragment);
+        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let first = !std::mem::replace(&mut state.headed, true);
+        if !header.subscriptions.is_empty() {
+            merge_entry(session, header);
+        }
+        // Ids received by the giver count as long as the client was not told anything else. A
+        // client that was served before the header came has sent those PUBLISH again.
+        if first && decides {
+            for id in header.received.iter().filter_map(|id| PacketId::new(*id)) {
+                session.inbound.handle_publish(id);
+                self.turn.batch.put_received(no.0, id.get());
+            }
+        }
+        for id in &header.settled {
+            if session.seen.note(*id) {
+                self.turn.batch.put_seen(no.0, *id, now.wall);
+            }
+        }
+        for older in &header.open_fragments {
+            let known = *older == session.claim || session.fragments.contains_key(older);
+            if !known {
+                session.fragments.insert(*older, new_fragment(false, now));
+            }
+        }
+        let record = session.record();
+        self.turn.batch.put_session(no.0, &record);
+        self.adopt_subscriptions(no);
+        self.turn.promise(self.config.promise);
+        self.turn.when_durable(Effect::HeaderStored { session: no, fragment });
+    }
+
+    /// The header is stored: the client may be told, and the log pulled.
+    pub(super) fn header_stored(&mut self, no: SessionNo, fragment: Claim, now: Now) {
+        let hold = now.mono + self.config.handover_hold;
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if session.import_comes_first() {
+            session.hold_until.get_or_insert(hold);
+        }
+        if session.claiming == Some(fragment) {
+            session.claiming = None;
+            self.admit_pending(no, true, now);
+        }
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let actions = state.import.header_durable(now.mono);
+        self.act(no, fragment, actions, now);
+        self.ask_routes_settled(no);
+        self.claimed(no, now);
+    }
+
+    fn ask_routes_settled(&mut self, no: SessionNo) {
+        let token = self.number();
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if let Some(earlier) = session.routes_token.replace(token) {
+            self.settling.remove(&earlier);
+        }
+        self.settling.insert(token, no);
+        let mail = HubMail::RoutesSettled { shard: self.config.index, token };
+        self.turn.outputs.push_back(Output::Hub(mail));
+    }
+
+    /// Every peer in reach knows this node's routes.
+    pub(super) fn routes_settled(&mut self, token: u64, now: Now) {
+        let Some(no) = self.settling.remove(&token) else { return };
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        session.routes_token = None;
+        let mut all = Vec::new();
+        for (fragment, state) in &mut session.fragments {
+            all.push((*fragment, state.import.routes_known()));
+        }
+        for (fragment, actions) in all {
+            self.act(no, fragment, actions, now);
+        }
+    }
+
+    /// Takes in entries of an older log, in order.
+    fn take_entries(
+        &mut self,
+        no: SessionNo,
+        fragment: Claim,
+        entries: Vec<TransferEntry>,
+        now: Now,
+    ) {
+        for transfer in entries {
+            if let Err(error) = self.take_entry(no, transfer, now) {
+                self.shared.counters.bad_frame(1);
+                tracing::error!(%error, "an entry of an older log could not be read and is left out");
+            }
+        }
+        self.turn.promise(self.config.promise);
+        self.turn.when_durable(Effect::EntriesStored { session: no, fragment });
+    }
+
+    fn take_entry(
+        &mut self,
+        no: SessionNo,
+        transfer: TransferEntry,
+        now: Now,
+    ) -> Result<(), BadRecord> {
+        let Some(session) = self.sessions.get_mut(&no) else { return Ok(()) };
+        let inflight = match transfer.state {
+            EntryState::Queued => None,
+            EntryState::Sent { packet_id } => {
+                PacketId::new(packet_id).map(|id| (id, InflightState::Published))
+            }
+            EntryState::Released { packet_id } => {
+                PacketId::new(packet_id).map(|id| (id, InflightState::Released))
+            }
+        };
+        if session.seen.contains(transfer.id) || session.outbound.contains(transfer.id) {
+            self.shared.counters.duplicate_suppressed(1);
+            // It came by another way too. What the client may have seen under the giver's packet
+            // id goes on under that id; the copy that was not sent yet gives way to it.
+            let copy = inflight.and_then(|_| session.outbound.take_queued(transfer.id));
+            let Some(copy) = copy else { return Ok(()) };
+            self.shared.ledger.settle(Settled::HandedOver, 1);
+            delete_row(no, &copy, &mut self.turn.batch);
+        }
+        let message = message_from_afar(transfer.message, self.shared.next_message_id())?;
+        let entry = Entry {
+            order: OrderKey { lane: LANE_IMPORTED, seq: self.shared.next_queue_seq() },
+            qos: QoS::from_bits(transfer.qos).unwrap_or(message.qos),
+            retain: transfer.retain,
+            subscription_ids: SmallVec::from_vec(transfer.subscription_ids),
+            stored: session.is_durable(),
+            message,
+        };
+        if session.seen.note(entry.message.id) && entry.stored {
+            self.turn.batch.put_seen(no.0, entry.message.id, now.wall);
+        }
+        if entry.stored {
+            let state = match inflight {
+                None => QueueState::Queued,
+                Some((id, InflightState::Published)) => QueueState::Sent { packet_id: id.get() },
+                Some((id, InflightState::Released)) => {
+                    QueueState::Released { packet_id: id.get() }
+                }
+            };
+            entry.message.stored.add(1);
+            put_message(&entry.message, &mut self.turn.batch);
+            put_row(no, &entry, state, now, &mut self.turn.batch);
+        }
+        self.shared.ledger.open(Opened::Imported, 1);
+        match inflight.filter(|(id, _)| session.outbound.inflight(*id).is_none()) {
+            Some((id, state)) => session.outbound.push_inflight(id, entry, state),
+            None => session.outbound.push(entry),
+        }
+        Ok(())
+    }
+
+    /// Entries are stored: the giver may forget them, the client may have them.
+    pub(super) fn entries_stored(&mut self, no: SessionNo, fragment: Claim, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let actions = state.import.entries_durable(now.mono);
+        self.act(no, fragment, actions, now);
+        self.pump(no, now);
+        self.arm(no);
+    }
+
+    /// A log is complete up to where it was sealed.
+    fn caught_up(&mut self, no: SessionNo, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if !session.import_comes_first() {
+            self.let_go(no, now);
+        }
+    }
+
+    /// New messages wait no longer.
+    fn let_go(&mut self, no: SessionNo, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        session.hold_until = None;
+        session.outbound.hold(false);
+        self.pump(no, now);
+    }
+
+    /// A greater claim than ours is known. With a client here that is proof of life: we claim
+    /// beyond it; without, the session is no longer ours to fight for.
+    pub(super) fn claim_again(&mut self, no: SessionNo, by: Claim, now: Now) {
+        let wait = now.mono + self.config.handover_unreachable_wait;
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if by.node == self.config.node || (session.conn.is_none() && session.pending.is_none()) {
+            return;
+        }
+        let claim = by.max(session.claim).superseded_by(self.config.node);
+        let older = std::mem::replace(&mut session.claim, claim);
+        session.outbound.set_epoch(claim.epoch);
+        session.superseded = None;
+        session.reminder = None;
+        let claiming = session.claiming.is_some();
+        session.fragments.entry(by).or_insert_with(|| new_fragment(claiming, now));
+        // Who was asked under the old claim is asked under the new one.
+        for (fragment, state) in &mut session.fragments {
+            state.import = Import::new(ImportConfig::default(), now.mono);
+            if claiming {
+                state.headed = *fragment != by;
+            }
+        }
+        session.remember_from(now);
+        if claiming {
+            session.claiming = Some(by);
+        }
+        if let Some(pending) = &mut session.pending {
+            pending.deadline = wait;
+        }
+        if let Some(entry) = &mut session.entry {
+            entry.mark_drained(older);
+            entry.claim(claim, false);
+        }
+        self.store_claim(no);
+    }
+
+    /// An older log is over.
+    fn fragment_finished(&mut self, no: SessionNo, fragment: Claim, held: bool, now: Now) {
+        let linger = self.config.handover_linger + SEEN_BEYOND_LINGER;
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        session.fragments.remove(&fragment);
+        if let Some(entry) = &mut session.entry {
+            entry.mark_drained(fragment);
+        }
+        if session.fragments.is_empty() {
+            session.seen.until = Some(now.mono + linger);
+            self.importing.remove(&no);
+        }
+        if session.claiming == Some(fragment) {
+            // The node that was thought to have the session has none.
+            session.claiming = None;
+            if session.pending.is_none() {
+                return self.end_session(no, Settled::Discarded, now);
+            }
+            self.admit_pending(no, held, now);
+        }
+        if held {
+            self.shared.counters.handover_completed(1);
+        }
+        self.put_registry(no);
+        let ended = self.sessions.get(&no).is_some_and(|session| {
+            session.fragments.is_empty() && !session.is_durable() && session.conn.is_none()
+        });
+        if ended {
+            self.park(no, now);
+        }
+    }
+
+    /// What is due in a session that imports.
+    pub(super) fn claim_timeout(&mut self, no: SessionNo, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if session.hold_until.is_some_and(|at| at <= now.mono) {
+            self.let_go(no, now);
+        }
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if session.pending.as_ref().is_some_and(|pending| pending.deadline <= now.mono) {
+            // Nobody who has the session answers: it is served from what its homes know, and the
+            // log is imported when its node is back.
+            self.shared.counters.handover_unreachable(1);
+            if let Some(fragment) = session.claiming.take()
+                && let Some(state) = session.fragments.get_mut(&fragment)
+            {
+                state.headed = true;
+            }
+            self.adopt_subscriptions(no);
+            self.admit_pending(no, true, now);
+            self.let_go(no, now);
+            self.ask_routes_settled(no);
+        }
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let due = |state: &Fragment| state.import.poll_timeout().is_some_and(|at| at <= now.mono);
+        let due: Vec<Claim> =
+            session.fragments.iter().filter(|(_, state)| due(state)).map(|(c, _)| *c).collect();
+        for fragment in due {
+            self.ask(no, fragment, now);
+        }
+    }
+
+    /// A link leads to a node that may hold logs of our sessions.
+    pub(super) fn peer_up(&mut self, peer: NodeKey, now: Now) {
+        self.peers.insert(peer);
+        let importing: Vec<SessionNo> = self.importing.iter().copied().collect();
+        for no in importing {
+            let Some(session) = self.sessions.get_mut(&no) else { continue };
+            let mut all = Vec::new();
+            for (fragment, state) in &mut session.fragments {
+                if fragment.node == peer && matches!(session.ownership, Ownership::Open) {
+                    all.push((*fragment, state.import.handle_peer_up(now.mono)));
+                }
+            }
+            for (fragment, actions) in all {
+                self.act(no, fragment, actions, now);
+            }
+            self.arm(no);
+        }
+        self.remind_peer(peer, now);
+    }
+
+    /// The homes know a greater claim on a session than the one this node wrote under.
+    pub(super) fn superseded(&mut self, client: &ClientKey, winner: Claim, clean: bool, now: Now) {
+        if clean {
+            return self.discard(client, winner, now);
+        }
+        let Some(&no) = self.open.get(client) else { return };
+        let Some(session) = self.sessions.get(&no) else { return };
+        let ours = session.claim;
+        if winner <= ours || winner.node == self.config.node {
+            return;
+        }
+        let alive = session.conn.is_some() || session.pending.is_some();
+        if alive && winner.epoch == ours.epoch {
+            return self.claim_again(no, winner, now);
+        }
+        // The winner may not know that there is a log here.
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        session.superseded = session.superseded.max(Some(winner));
+        self.remind(no, now);
+    }
+
+    /// The client started clean elsewhere: nothing of its older sessions is wanted.
+    fn discard(&mut self, client: &ClientKey, winner: Claim, now: Now) {
+        let open = self.open.get(client).copied().filter(|no| {
+            self.sessions.get(no).is_some_and(|session| session.claim < winner)
+        });
+        if let Some(no) = open {
+            let conn = self.sessions.get(&no).and_then(|session| session.conn);
+            if let Some(conn) = conn {
+                self.disconnect(conn, ReasonCode::SessionTakenOver, now);
+            }
+            self.end_session(no, Settled::Discarded, now);
+        }
+        let from = (client.clone(), Claim::default());
+        let to = (client.clone(), winner);
+        let sealed: Vec<SessionNo> = self.sealed.range(from..to).map(|(_, no)| *no).collect();
+        for no in sealed {
+            self.end_session(no, Settled::Discarded, now);
+        }
+    }
+}
+
+/// An older log to be pulled; `decides`: its header says what the session is.
+pub(super) fn new_fragment(decides: bool, now: Now) -> Fragment {
+    Fragment { import: Import::new(ImportConfig::default(), now.mono), headed: !decides }
+}
+
+/// Joins what the giver knew of the session's subscriptions with what is known here; a removal
+/// that either has seen wins.
+fn merge_entry(session: &mut Session, header: &SealedHeader) {
+    let theirs = match RegistryEntry::decode(&header.subscriptions) {
+        Ok(entry) => entry,
+        Err(error) => return tracing::warn!(%error, "a session's subscriptions were not read"),
+    };
+    let Some(entry) = &mut session.entry else { return };
+    if let Err(error) = entry.merge(theirs) {
+        tracing::warn!(%error, "a session's subscriptions were not merged");
+    }
+}

@@ -1,0 +1,538 @@
+//! CONNECT (MQTT 5.0, 3.1 and 3.2): new, resumed, taken over, or sought at other nodes.
+//!
+//! | clean start | session here | then |
+//! |---|---|---|
+//! | 1 | any | it is discarded; a new one; an older one elsewhere hears of it later |
+//! | 0 | open | resumed |
+//! | 0 | handed over | claimed back from the node that has it |
+//! | 0 | none, no mesh | a new one |
+//! | 0 | none, mesh | its homes are asked; an owner hands it over, else a new one |
+//!
+//! Only the last two wait, and never longer than the configuration says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use verge_mesh_proto::crdt::sessions::{FragmentState, RegistryEntry};
+use verge_model::{Claim, ClientKey, Millis, Now};
+use verge_mqtt_proto::session::Will;
+use verge_mqtt_proto::{
+    Connack, Connect, ConnackProperties, Granted, OwnedPublishProperties, QoS, ReasonCode,
+    TopicName,
+};
+
+use super::api::{ConnId, HubMail, Output, SessionNo};
+use super::connection::{Conn, Phase};
+use super::claimant::new_fragment;
+use super::session::Session;
+use super::turn::Effect;
+use super::{Lookup, Shard, Timer};
+use crate::record::subscription_from_entry;
+
+/// How long the hub may take to answer a look-up, beyond its own limit: only a hub that is gone
+/// takes longer.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
+
+/// "If the Session Expiry Interval is 0xFFFFFFFF, the Session does not expire." (3.1.2.11.2)
+const NEVER_EXPIRES: u32 = u32::MAX;
+
+/// A CONNECT that waits.
+#[derive(Debug)]
+pub(super) struct PendingConnect {
+    pub(super) conn: ConnId,
+    pub(super) client: ClientKey,
+    pub(super) clean_start: bool,
+    pub(super) expiry_secs: Option<u32>,
+    pub(super) version: u8,
+    pub(super) will: Option<Box<Will>>,
+    /// When waiting ends.
+    pub(super) deadline: Millis,
+}
+
+impl Shard {
+    pub(super) fn handle_connect(&mut self, id: ConnId, connect: &Connect<'_>, now: Now) {
+        if self.shutting_down {
+            return self.disconnect(id, ReasonCode::ServerShuttingDown, now);
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.phase = Phase::Waiting;
+        conn.clean_start = connect.clean_start;
+        conn.keep_alive_secs = conn.machine.server_keep_alive().unwrap_or(connect.keep_alive_secs);
+        let principal: Arc<str> = match (&conn.info.certificate_subject, connect.username) {
+            (Some(subject), _) => Arc::clone(subject),
+            (None, _) if conn.info.allow_anonymous => "".into(),
+            (None, None) => return self.refuse_connect(id, ReasonCode::NotAuthorized, now),
+            (None, Some(_)) => {
+                return self.refuse_connect(id, ReasonCode::BadUserNameOrPassword, now);
+            }
+        };
+        let client_id: Arc<str> = match connect.client_id {
+            "" => self.assign_client_id(&principal),
+            given => given.into(),
+        };
+        let client = ClientKey { principal, client_id };
+        let version = connect.version;
+        let mut will = connect.will.as_ref().map(|will| {
+            Box::new(Will {
+                topic: TopicName::parse(will.topic).expect("the codec checked the Will Topic"),
+                payload: Bytes::copy_from_slice(will.payload),
+                qos: will.qos,
+                retain: will.retain,
+                delay_secs: will.properties.will_delay_interval.unwrap_or(0),
+                message_expiry_secs: will.properties.message_expiry_interval,
+                properties: OwnedPublishProperties::from(&will.properties),
+            })
+        });
+        if let Some(will) = &mut will {
+            will.qos = will.qos.min(self.config.qos_max);
+        }
+        let pending = PendingConnect {
+            conn: id,
+            expiry_secs: self.granted_expiry(connect),
+            version: version.level(),
+            clean_start: connect.clean_start,
+            will,
+            deadline: now.mono,
+            client: client.clone(),
+        };
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.client = Some(client);
+        }
+        self.place(pending, now);
+    }
+
+    /// The session's expiry: what the client asks for, within what is configured.
+    fn granted_expiry(&self, connect: &Connect<'_>) -> Option<u32> {
+        if !connect.version.is_v5() {
+            return if connect.clean_start { Some(0) } else { self.config.v3_session_expiry_secs };
+        }
+        let asked = connect.properties.session_expiry_interval.unwrap_or(0);
+        match self.config.session_expiry_secs_max {
+            Some(max) => Some(asked.min(max)),
+            None => (asked != NEVER_EXPIRES).then_some(asked),
+        }
+    }
+
+    /// A ClientId for a client that brought none, which this shard serves [MQTT-3.1.3-6].
+    fn assign_client_id(&mut self, principal: &Arc<str>) -> Arc<str> {
+        loop {
+            // SplitMix64: the ids need to be distinct and not guessable by counting.
+            self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = self.seed;
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let client_id: Arc<str> = format!("verge-{:016x}", mixed ^ (mixed >> 31)).into();
+            let key =
+                ClientKey { principal: Arc::clone(principal), client_id: Arc::clone(&client_id) };
+            let here = super::api::ShardIndex::of(&key, self.config.count) == self.config.index;
+            if here && !self.open.contains_key(&key) {
+                return client_id;
+            }
+        }
+    }
+
+    /// Finds, makes or seeks the session of a CONNECT.
+    fn place(&mut self, mut pending: PendingConnect, now: Now) {
+        let client = pending.client.clone();
+        self.give_up_earlier(&client, now);
+        if let Some(&no) = self.open.get(&client) {
+            self.take_over_here(no, now);
+            if !pending.clean_start && self.sessions.contains_key(&no) {
+                return self.resume(no, pending, now);
+            }
+            let claim = self.sessions.get(&no).map(|session| session.claim);
+            self.end_session(no, crate::ledger::Settled::Discarded, now);
+            let claim = claim.unwrap_or_default().superseded_by(self.config.node);
+            return self.begin(claim, pending, now);
+        }
+        let given_away = self.sealed_of(&client).or_else(|| self.pointer_of(&client));
+        let first = Claim { epoch: 1, node: self.config.node };
+        if !self.config.mesh {
+            return self.begin(first, pending, now);
+        }
+        if pending.clean_start {
+            let claim = given_away.map_or(first, |to| to.superseded_by(self.config.node));
+            self.begin(claim, pending, now);
+            let ticket = self.number();
+            self.ask_homes(ticket, Lookup::Clean(client), now);
+            return;
+        }
+        if self.waiting_connects() >= self.config.handovers_max {
+            return self.disconnect(pending.conn, ReasonCode::ConnectionRateExceeded, now);
+        }
+        pending.deadline = now.mono + LOOKUP_LIMIT;
+        let ticket = self.number();
+        self.ask_homes(ticket, Lookup::Resume(Box::new(pending)), now);
+    }
+
+    fn waiting_connects(&self) -> usize {
+        self.lookups.len()
+    }
+
+    fn ask_homes(&mut self, ticket: u64, lookup: Lookup, now: Now) {
+        let client = match &lookup {
+            Lookup::Resume(pending) => pending.client.clone(),
+            Lookup::Clean(client) => client.clone(),
+        };
+        self.lookups.insert(ticket, lookup);
+        self.timers.insert((now.mono + LOOKUP_LIMIT, Timer::Lookup(ticket)));
+        let mail = HubMail::Lookup { shard: self.config.index, ticket, client };
+        self.turn.outputs.push_back(Output::Hub(mail));
+    }
+
+    /// The homes of a session said who owns it, as far as they know.
+    pub(super) fn lookup_answered(
+        &mut self,
+        ticket: u64,
+        entry: Option<Box<RegistryEntry>>,
+        now: Now,
+    ) {
+        let Some(lookup) = self.lookups.remove(&ticket) else { return };
+        match lookup {
+            Lookup::Clean(client) => self.claim_clean(&client, entry, now),
+            Lookup::Resume(pending) => {
+                if self.conns.get(&pending.conn).is_none() {
+                    return;
+                }
+                if self.open.contains_key(&pending.client) {
+                    // Another connection of the client was quicker.
+                    return self.place(*pending, now);
+                }
+                self.resume_from(*pending, entry, now);
+            }
+        }
+    }
+
+    /// A client started clean here: whoever owned its session must hear of a greater claim.
+    fn claim_clean(&mut self, client: &ClientKey, entry: Option<Box<RegistryEntry>>, now: Now) {
+        let Some(&no) = self.open.get(client) else { return };
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let Some(mut entry) = entry else {
+            return self.put_registry(no);
+        };
+        if entry.owner.marker >= session.claim {
+            session.claim = entry.owner.marker.superseded_by(self.config.node);
+        }
+        entry.claim(session.claim, true);
+        // What older logs hold is not wanted, wherever they are.
+        let older: Vec<Claim> = entry.open_fragments().filter(|f| *f != session.claim).collect();
+        for fragment in older {
+            entry.mark_drained(fragment);
+        }
+        for (filter, subscription) in &session.subscriptions {
+            let subscription = crate::record::subscription_to_entry(filter, subscription);
+            entry.subscribe(session.claim, subscription);
+        }
+        session.entry = Some(entry);
+        if session.is_durable() {
+            let record = session.record();
+            self.turn.batch.put_session(no.0, &record);
+        }
+        self.put_registry(no);
+        let _ = now;
+    }
+
+    /// Claims a session that other nodes know, or makes a new one.
+    fn resume_from(
+        &mut self,
+        mut pending: PendingConnect,
+        entry: Option<Box<RegistryEntry>>,
+        now: Now,
+    ) {
+        let given_away = self.sealed_of(&pending.client).or_else(|| self.pointer_of(&pending.client));
+        let mut entry = match (entry, given_away) {
+            (Some(entry), _) => entry,
+            (None, Some(to)) => Box::new(RegistryEntry::new(to, false)),
+            (None, None) => {
+                let first = Claim { epoch: 1, node: self.config.node };
+                return self.begin(first, pending, now);
+            }
+        };
+        let owner = entry.owner.marker.max(given_away.unwrap_or_default());
+        let claim = owner.superseded_by(self.config.node);
+        let was_clean_elsewhere = entry.owner.val.clean && entry.subscriptions().is_empty();
+        let open = |(fragment, state): (&Claim, &FragmentState)| {
+            (*state == FragmentState::Open).then_some(*fragment)
+        };
+        let mut fragments: Vec<Claim> = entry.fragments.iter().filter_map(open).collect();
+        if !fragments.contains(&owner) && !was_clean_elsewhere {
+            fragments.push(owner);
+        }
+        entry.claim(claim, false);
+        let no = self.shared.next_session_no();
+        let mut session = Session::new(
+            no,
+            pending.client.clone(),
+            claim,
+            pending.expiry_secs,
+            pending.version,
+            &self.config,
+        );
+        for fragment in fragments {
+            session.fragments.insert(fragment, new_fragment(fragment == owner, now));
+        }
+        session.claiming = Some(owner);
+        session.remember_from(now);
+        session.entry = Some(entry);
+        session.outbound.hold(true);
+        pending.deadline = now.mono + self.config.handover_unreachable_wait;
+        session.pending = Some(Box::new(pending));
+        self.turn.batch.put_session(no.0, &session.record());
+        self.open.insert(session.client.clone(), no);
+        self.sessions.insert(no, session);
+        self.shared.counters.handover_started(1);
+        self.turn.promise(self.storage_promise());
+        self.turn.when_durable(Effect::Claimed { session: no });
+        self.arm(no);
+    }
+
+    /// Installs the subscriptions that the registry entry of a session names.
+    pub(super) fn adopt_subscriptions(&mut self, no: SessionNo) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let Some(entry) = &session.entry else { return };
+        let mut wanted = std::collections::BTreeMap::new();
+        for subscription in entry.subscriptions().into_values() {
+            match subscription_from_entry(&subscription) {
+                Ok((filter, subscription)) => {
+                    wanted.insert(filter, subscription);
+                }
+                Err(error) => tracing::warn!(%error, "a replicated subscription was left out"),
+            }
+        }
+        let gone: Vec<_> =
+            session.subscriptions.keys().filter(|f| !wanted.contains_key(*f)).cloned().collect();
+        let durable = session.is_durable();
+        session.subscriptions = wanted.clone();
+        for filter in gone {
+            self.turn.batch.delete_subscription(no.0, filter.as_str());
+            self.unroute(no, &filter);
+        }
+        for (filter, subscription) in wanted {
+            if durable {
+                let record = crate::record::subscription_to_record(&subscription);
+                self.turn.batch.put_subscription(no.0, filter.as_str(), &record);
+            }
+            self.route(no, &filter, subscription);
+        }
+    }
+
+    /// Serves the waiting CONNECT of a session, whose state is now known as well as it will be.
+    pub(super) fn admit_pending(&mut self, no: SessionNo, session_present: bool, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let Some(pending) = session.pending.take() else { return };
+        if !session_present {
+            // The client forgets what it had; so do we, but for what comes with open fragments.
+            let filters: Vec<_> = session.subscriptions.keys().cloned().collect();
+            session.subscriptions.clear();
+            if let Some(entry) = &mut session.entry {
+                for filter in &filters {
+                    entry.unsubscribe(filter.as_str());
+                }
+            }
+            for filter in filters {
+                self.turn.batch.delete_subscription(no.0, filter.as_str());
+                self.unroute(no, &filter);
+            }
+        }
+        self.attach(no, *pending, session_present, now);
+    }
+
+    /// Makes a new session for a CONNECT.
+    fn begin(&mut self, claim: Claim, pending: PendingConnect, now: Now) {
+        let no = self.shared.next_session_no();
+        let mut session = Session::new(
+            no,
+            pending.client.clone(),
+            claim,
+            pending.expiry_secs,
+            pending.version,
+            &self.config,
+        );
+        if self.config.mesh && session.is_durable() {
+            session.entry = Some(Box::new(RegistryEntry::new(claim, pending.clean_start)));
+        }
+        self.open.insert(session.client.clone(), no);
+        self.sessions.insert(no, session);
+        self.attach(no, pending, false, now);
+    }
+
+    /// Resumes an open session of this node.
+    fn resume(&mut self, no: SessionNo, pending: PendingConnect, now: Now) {
+        let deadline = now.mono + self.config.handover_unreachable_wait;
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if session.claiming.is_some() {
+            // It is being claimed for an earlier connection of the client, which is gone now.
+            session.pending = Some(Box::new(PendingConnect { deadline, ..pending }));
+            return self.arm(no);
+        }
+        if let Some(winner) = session.superseded {
+            // It went elsewhere, and now its client is here: it is claimed back.
+            session.claiming = Some(winner);
+            session.pending = Some(Box::new(PendingConnect { deadline, ..pending }));
+            return self.claim_again(no, winner, now);
+        }
+        self.attach(no, pending, true, now);
+    }
+
+    /// Gives a session its connection; CONNACK goes out when the session is stored.
+    fn attach(&mut self, no: SessionNo, pending: PendingConnect, session_present: bool, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if !self.conns.contains_key(&pending.conn) {
+            // The client did not wait. What was claimed for it stays, as after a lost connection.
+            session.will = None;
+            return self.park(no, now);
+        }
+        let was_durable = session.is_durable();
+        session.expiry_secs = pending.expiry_secs;
+        session.protocol_version = pending.version;
+        session.will = pending.will;
+        session.will_due = None;
+        session.disconnected_at = None;
+        session.expires_due = None;
+        session.conn = Some(pending.conn);
+        let durable = session.is_durable();
+        if durable && self.config.mesh && session.entry.is_none() {
+            let mut entry = RegistryEntry::new(session.claim, false);
+            for (filter, subscription) in &session.subscriptions {
+                let subscription = crate::record::subscription_to_entry(filter, subscription);
+                entry.subscribe(session.claim, subscription);
+            }
+            session.entry = Some(Box::new(entry));
+        }
+        if durable || was_durable {
+            let record = session.record();
+            self.turn.batch.put_session(no.0, &record);
+        }
+        if durable != was_durable {
+            let filters: Vec<_> = session.subscriptions.keys().cloned().collect();
+            self.shared.router.set_durable(no, &filters, durable);
+        }
+        let effect = Effect::Connected { conn: pending.conn, session: no, session_present };
+        if durable || self.turn.is_waiting() {
+            self.turn.promise(self.storage_promise());
+            self.turn.when_durable(effect);
+        } else {
+            self.effect_durable(effect, now);
+        }
+        if durable {
+            self.put_registry(no);
+        }
+        self.arm(no);
+    }
+
+    /// The session is stored: say CONNACK, then what is owed.
+    pub(super) fn connected(
+        &mut self,
+        id: ConnId,
+        no: SessionNo,
+        session_present: bool,
+        now: Now,
+    ) {
+        let Self { conns, sessions, config, .. } = self;
+        let Some(conn) = conns.get_mut(&id) else { return };
+        let Some(session) = sessions.get_mut(&no).filter(|s| s.conn == Some(id)) else { return };
+        let server_keep_alive = conn.machine.server_keep_alive();
+        let assigned = conn.client.as_ref().map(|client| Arc::clone(&client.client_id));
+        let properties = ConnackProperties {
+            session_expiry_interval: Some(session.expiry_secs.unwrap_or(NEVER_EXPIRES)),
+            receive_maximum: Some(config.receive_maximum),
+            maximum_qos: (config.qos_max != QoS::ExactlyOnce).then_some(config.qos_max),
+            maximum_packet_size: u32::try_from(config.packet_bytes_max).ok(),
+            assigned_client_identifier: assigned.as_deref(),
+            topic_alias_maximum: Some(config.topic_alias_maximum),
+            server_keep_alive,
+            ..ConnackProperties::default()
+        };
+        conn.write(&Connack::accepted(session_present, properties));
+        conn.machine.accept(Granted { server_keep_alive }, now.mono);
+        conn.phase = Phase::Serving(no);
+        conn.connected_at = now.wall;
+        let receive_maximum = conn.machine.client_receive_maximum().min(config.inflight_max);
+        session.outbound.connected(receive_maximum);
+        self.shared.counters.connect_accepted(1);
+        self.mark_dirty(id);
+        self.arm_connection(id, now);
+        self.turn.outputs.push_back(Output::Feed(id));
+        self.pump(no, now);
+    }
+
+    /// Refuses a CONNECT.
+    pub(super) fn refuse_connect(&mut self, id: ConnId, reason: ReasonCode, now: Now) {
+        self.shared.counters.connect_refused(reason.name());
+        self.disconnect(id, reason, now);
+    }
+
+    /// Ends an earlier CONNECT of the same client that still waits for the homes.
+    fn give_up_earlier(&mut self, client: &ClientKey, now: Now) {
+        let earlier = self.lookups.iter().find_map(|(ticket, lookup)| match lookup {
+            Lookup::Resume(pending) if pending.client == *client => Some((*ticket, pending.conn)),
+            Lookup::Resume(_) | Lookup::Clean(_) => None,
+        });
+        if let Some((ticket, conn)) = earlier {
+            self.lookups.remove(&ticket);
+            self.disconnect(conn, ReasonCode::SessionTakenOver, now);
+        }
+    }
+
+    /// Ends the connection that serves, or waits for, a session of this node [MQTT-3.1.4-3].
+    fn take_over_here(&mut self, no: SessionNo, now: Now) {
+        let Some(session) = self.sessions.get(&no) else { return };
+        let waiting = session.pending.as_ref().map(|pending| pending.conn);
+        for conn in session.conn.into_iter().chain(waiting) {
+            self.disconnect(conn, ReasonCode::SessionTakenOver, now);
+        }
+    }
+
+    /// The next number for a question to the hub.
+    pub(super) fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    /// Tells a session's homes what this node knows of it.
+    pub(super) fn put_registry(&mut self, no: SessionNo) {
+        let Some(session) = self.sessions.get(&no) else { return };
+        let Some(entry) = session.entry.clone() else { return };
+        if session.is_durable() {
+            let record = session.record();
+            self.turn.batch.put_session(no.0, &record);
+        }
+        let client = session.client.clone();
+        self.register(client, entry);
+    }
+
+    /// Tells a session's homes, once it is stored here: a dot of the entry that others know and
+    /// this disk does not would be given twice.
+    pub(super) fn register(&mut self, client: ClientKey, entry: Box<RegistryEntry>) {
+        if self.turn.is_waiting() {
+            self.turn.promise(self.storage_promise());
+            self.turn.when_durable(Effect::Registered { client, entry });
+        } else {
+            let mail = HubMail::PutRegistry { client, entry };
+            self.turn.outputs.push_back(Output::Hub(mail));
+        }
+    }
+
+    /// The claim for which the newest log of a client was sealed here.
+    pub(super) fn sealed_of(&self, client: &ClientKey) -> Option<Claim> {
+        let from = (client.clone(), Claim::default());
+        let logs = self.sealed.range(from..).take_while(|((other, _), _)| other == client);
+        logs.filter_map(|(_, no)| match self.sessions.get(no)?.ownership {
+            super::session::Ownership::Sealed(sealed) => Some(sealed.to),
+            super::session::Ownership::Open => None,
+        })
+        .max()
+    }
+
+    fn pointer_of(&self, client: &ClientKey) -> Option<Claim> {
+        self.pointers.get(client)
+    }
+}
+
+impl Conn {
+    /// Whether the connection waits for its CONNACK.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.phase == Phase::Waiting
+    }
+}

@@ -1,0 +1,243 @@
+//! A connection of the shard: its protocol machine, its output, and who speaks through it.
+
+use bytes::{Bytes, BytesMut};
+use verge_model::{ClientKey, Millis, Now, UnixMillis};
+use verge_mqtt_proto::packet::ping::PINGRESP;
+use verge_mqtt_proto::{
+    Ack, AckKind, CloseReason, Connection, ConnectionConfig, Encode, Event, PacketId,
+    ProtocolVersion, ReasonCode,
+};
+
+use super::api::{ConnId, ConnectionInfo, Output, SessionNo, ShardConfig};
+use super::{Shard, Timer};
+
+/// Room a new connection's output has: most connections are idle and need none.
+const OUTPUT_ROOM: usize = 0;
+
+/// Who speaks through a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nobody said CONNECT yet.
+    Fresh,
+    /// CONNECT came; an earlier owner of the session, or the disk, is awaited.
+    Waiting,
+    /// A session is served.
+    Serving(SessionNo),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) machine: Connection,
+    pub(super) info: ConnectionInfo,
+    pub(super) out: BytesMut,
+    pub(super) dirty: bool,
+    pub(super) phase: Phase,
+    pub(super) client: Option<ClientKey>,
+    pub(super) clean_start: bool,
+    pub(super) keep_alive_secs: u16,
+    pub(super) connected_at: UnixMillis,
+    armed: Option<Millis>,
+}
+
+impl Conn {
+    pub(super) fn new(info: ConnectionInfo, config: &ShardConfig, now: Now) -> Self {
+        let machine = ConnectionConfig {
+            packet_bytes_max: config.packet_bytes_max,
+            receive_maximum: config.receive_maximum,
+            topic_alias_maximum: config.topic_alias_maximum,
+            connect_timeout: config.connect_timeout,
+            keep_alive_secs_max: config.keep_alive_secs_max,
+            ..ConnectionConfig::default()
+        };
+        Self {
+            machine: Connection::new(machine, now.mono),
+            info,
+            out: BytesMut::with_capacity(OUTPUT_ROOM),
+            dirty: false,
+            phase: Phase::Fresh,
+            client: None,
+            clean_start: false,
+            keep_alive_secs: 0,
+            connected_at: now.wall,
+            armed: None,
+        }
+    }
+
+    /// The session this connection serves.
+    pub(super) fn session(&self) -> Option<SessionNo> {
+        match self.phase {
+            Phase::Serving(no) => Some(no),
+            Phase::Fresh | Phase::Waiting => None,
+        }
+    }
+
+    pub(super) fn wants_bytes(&self) -> bool {
+        self.phase != Phase::Waiting
+    }
+
+    /// The version the client speaks; before CONNECT, any.
+    pub(super) fn version(&self) -> ProtocolVersion {
+        self.machine.version().unwrap_or(ProtocolVersion::V4)
+    }
+
+    /// Writes a packet, if the client takes packets of its size; else the packet is left out, as
+    /// the standard asks [MQTT-3.1.2-24]. Returns whether it was written.
+    pub(super) fn write<P: Encode>(&mut self, packet: &P) -> bool {
+        let limit = self.machine.client_packet_bytes_max();
+        packet.encode_within(self.version(), limit, &mut self.out).is_ok()
+    }
+}
+
+impl Shard {
+    /// Takes one packet off `input`; `None` if there is no whole one, or the connection cannot go
+    /// on now, or ended.
+    pub(super) fn next_event(&mut self, id: ConnId, input: &[u8], now: Now) -> Option<usize> {
+        let conn = self.conns.get_mut(&id)?;
+        if !conn.wants_bytes() || input.is_empty() {
+            return None;
+        }
+        match conn.machine.handle_bytes(input, now.mono) {
+            Ok(None) => None,
+            Ok(Some((event, used))) => {
+                self.handle_event(id, event, now);
+                Some(used)
+            }
+            Err(reason) => {
+                self.close_for(id, &reason, now);
+                None
+            }
+        }
+    }
+
+    fn handle_event(&mut self, id: ConnId, event: Event<'_>, now: Now) {
+        match event {
+            Event::Connect(connect) => self.handle_connect(id, &connect, now),
+            Event::Publish(publish) => self.handle_publish(id, &publish, now),
+            Event::Subscribe(subscribe) => self.handle_subscribe(id, &subscribe, now),
+            Event::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, &unsubscribe),
+            Event::Pingreq => self.write_raw(id, &PINGRESP),
+            Event::Disconnect(disconnect) => self.handle_disconnect(id, &disconnect, now),
+            // No Authentication Method is offered, so nothing prepared an AUTH [MQTT-4.12.0-6].
+            Event::Auth(_) => self.disconnect(id, ReasonCode::ProtocolError, now),
+            Event::Puback { packet_id, .. } => {
+                if let Some(no) = self.session_of(id) {
+                    self.handle_puback(no, packet_id, now);
+                }
+            }
+            Event::Pubrec { packet_id, reason } => {
+                if let Some(no) = self.session_of(id) {
+                    self.handle_pubrec(id, no, packet_id, !reason.is_error(), now);
+                }
+            }
+            Event::Pubrel { packet_id, .. } => {
+                if let Some(no) = self.session_of(id) {
+                    self.handle_pubrel(id, no, packet_id);
+                }
+            }
+            Event::Pubcomp { packet_id, .. } => {
+                if let Some(no) = self.session_of(id) {
+                    self.handle_pubcomp(no, packet_id, now);
+                }
+            }
+        }
+    }
+
+    /// The session a connection serves.
+    pub(super) fn session_of(&self, id: ConnId) -> Option<SessionNo> {
+        self.conns.get(&id).and_then(Conn::session)
+    }
+
+    /// Ends a connection for a reason of its machine: says the farewell, then closes.
+    pub(super) fn close_for(&mut self, id: ConnId, reason: &CloseReason, now: Now) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        self.shared.counters.connection_closed(reason.cause.label());
+        reason.encode_farewell(&mut conn.out);
+        tracing::debug!(
+            peer = %conn.info.peer,
+            client_id = conn.client.as_ref().map(|client| client.client_id.as_ref()),
+            %reason,
+            "connection closed"
+        );
+        self.connection_lost(id, now);
+    }
+
+    /// Ends a connection from our side: the farewell its client understands, then the transport.
+    pub(super) fn disconnect(&mut self, id: ConnId, reason: ReasonCode, now: Now) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let reason = conn.machine.close(reason);
+        self.close_for(id, &reason, now);
+    }
+
+    /// Writes the last of a connection and forgets it.
+    pub(super) fn drop_connection(&mut self, id: ConnId) {
+        let Some(mut conn) = self.conns.remove(&id) else { return };
+        if let Some(armed) = conn.armed {
+            self.timers.remove(&(armed, Timer::Connection(id)));
+        }
+        let last: Bytes = conn.out.split().freeze();
+        self.turn.outputs.push_back(Output::Close { conn: id, last });
+    }
+
+    /// Makes sure that the connection's timer fires no later than its next deadline.
+    pub(super) fn arm_connection(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let due = match conn.phase {
+            Phase::Waiting => None,
+            Phase::Fresh | Phase::Serving(_) => conn.machine.poll_timeout(),
+        };
+        let Some(due) = due else { return };
+        let due = due.max(now.mono);
+        if conn.armed.is_some_and(|armed| armed <= due) {
+            return;
+        }
+        if let Some(armed) = conn.armed.replace(due) {
+            self.timers.remove(&(armed, Timer::Connection(id)));
+        }
+        self.timers.insert((due, Timer::Connection(id)));
+    }
+
+    pub(super) fn connection_timeout(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.armed = None;
+        let waiting = conn.phase == Phase::Waiting;
+        match conn.machine.handle_timeout(now.mono).filter(|_| !waiting) {
+            Some(reason) => self.close_for(id, &reason, now),
+            None => self.arm_connection(id, now),
+        }
+    }
+
+    /// Writes an acknowledgement.
+    pub(super) fn acknowledge(
+        &mut self,
+        id: ConnId,
+        kind: AckKind,
+        packet_id: PacketId,
+        reason: ReasonCode,
+    ) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.write(&Ack::new(kind, packet_id, reason));
+        match kind {
+            AckKind::Puback => conn.machine.on_puback_sent(packet_id),
+            AckKind::Pubrec => conn.machine.on_pubrec_sent(packet_id, reason),
+            AckKind::Pubcomp => conn.machine.on_pubcomp_sent(packet_id),
+            AckKind::Pubrel => {}
+        }
+        self.mark_dirty(id);
+    }
+
+    pub(super) fn write_raw(&mut self, id: ConnId, bytes: &[u8]) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.out.extend_from_slice(bytes);
+            self.mark_dirty(id);
+        }
+    }
+
+    pub(super) fn mark_dirty(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id)
+            && !std::mem::replace(&mut conn.dirty, true)
+        {
+            self.turn.dirty.push(id);
+        }
+    }
+}

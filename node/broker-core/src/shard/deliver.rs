@@ -1,0 +1,414 @@
+//! Messages owed to sessions of this shard, outward (MQTT 5.0, 4.3, 4.4, 4.9).
+
+use verge_model::Now;
+use verge_mqtt_proto::message::Message;
+use verge_mqtt_proto::session::{Entry, Inflight, OrderKey, Received, Step};
+use verge_mqtt_proto::{Ack, AckKind, PacketId, PublishParts, QoS, ReasonCode, encode_publish};
+use verge_storage::key::{LANE_OWN, QueueKey};
+use verge_storage::record::{QueueRecord, QueueState};
+use verge_storage::{Batch, StoreError};
+
+use super::Shard;
+use super::api::{ConnId, Delivery, HubMail, Output, SessionNo};
+use super::connection::Conn;
+use super::session::Session;
+use super::turn::Effect;
+use crate::ledger::{DropReason, Ledger, Opened, Settled};
+use crate::planner::Deliveries;
+
+impl Shard {
+    /// Puts a plan's deliveries where they belong: into this shard's sessions, or into the mail.
+    pub(super) fn hand_out(&mut self, deliveries: Deliveries) {
+        for (shard, delivery) in deliveries {
+            self.turn.mail(shard, delivery);
+        }
+    }
+
+    /// Takes on one debt.
+    pub(super) fn take_delivery(&mut self, delivery: Delivery, now: Now) {
+        let no = delivery.session;
+        let Some(session) = self.sessions.get_mut(&no) else {
+            if delivery.qos != QoS::AtMostOnce {
+                self.shared.ledger.open(Opened::Accepted, 1);
+                let settled = Settled::Dropped(DropReason::SessionEnded);
+                self.shared.ledger.settle(settled, 1);
+                delete_row(no, &entry_of(delivery), &mut self.turn.batch);
+            }
+            return;
+        };
+        if delivery.qos == QoS::AtMostOnce {
+            self.send_now(&delivery, now);
+            return;
+        }
+        if session.seen.contains(delivery.message.id) {
+            self.shared.counters.duplicate_suppressed(1);
+            delete_row(no, &entry_of(delivery), &mut self.turn.batch);
+            return;
+        }
+        if session.seen.note(delivery.message.id) && delivery.stored {
+            self.turn.batch.put_seen(no.0, delivery.message.id, now.wall);
+        }
+        self.shared.ledger.open(Opened::Accepted, 1);
+        if let Err((_, entry)) = session.outbound.enqueue(entry_of(delivery)) {
+            let settled = Settled::Dropped(DropReason::QueueFull);
+            self.shared.ledger.settle(settled, 1);
+            delete_row(no, &entry, &mut self.turn.batch);
+            return;
+        }
+        if session.is_sealed() {
+            self.nudge(no);
+        } else {
+            self.pump(no, now);
+        }
+    }
+
+    /// Sends a QoS 0 message, or drops it if its client is away or slow.
+    fn send_now(&mut self, delivery: &Delivery, now: Now) {
+        let Some(session) = self.sessions.get(&delivery.session) else { return };
+        let Some(id) = session.conn else { return };
+        // A client that has no CONNACK yet is not there yet.
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.session().is_some()) else {
+            return;
+        };
+        if conn.out.len() >= self.config.output_bytes_high {
+            self.shared.counters.dropped_qos0(1);
+            return;
+        }
+        let parts = PublishParts {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: delivery.retain,
+            packet_id: None,
+            topic: delivery.message.topic.as_str(),
+            subscription_ids: &delivery.subscription_ids,
+            topic_alias: None,
+            message_expiry_interval: delivery.message.expiry_interval_left(now.wall),
+            properties: &delivery.message.properties,
+            payload: &delivery.message.payload,
+        };
+        if write_publish(conn, &parts) {
+            self.shared.counters.sent(QoS::AtMostOnce);
+            self.mark_dirty(id);
+        } else {
+            self.shared.counters.dropped_qos0(1);
+        }
+    }
+
+    /// Sends what is due and allowed to a session's client.
+    pub(super) fn pump(&mut self, no: SessionNo, now: Now) {
+        let Self { sessions, conns, turn, shared, config, .. } = self;
+        let Some(session) = sessions.get_mut(&no) else { return };
+        let Some(id) = session.conn else { return };
+        let Some(conn) = conns.get_mut(&id) else { return };
+        let mut written = false;
+        while conn.out.len() < config.output_bytes_high {
+            // What expired, or is larger than the client takes, is settled without being sent
+            // [MQTT-3.3.2-5, MQTT-3.1.2-25].
+            if let Some((entry, settled)) = drop_unsendable(session, conn, now) {
+                settle_row(session, &entry, settled, &shared.ledger, now, &mut turn.batch);
+                continue;
+            }
+            let Some(step) = session.outbound.next() else { break };
+            match step {
+                Step::Publish(packet_id) => {
+                    let Some(inflight) = session.outbound.inflight(packet_id) else { continue };
+                    let qos = inflight.entry.qos;
+                    if inflight.entry.stored {
+                        let state = QueueState::Sent { packet_id: packet_id.get() };
+                        put_row(no, &inflight.entry, state, now, &mut turn.batch);
+                        if qos == QoS::ExactlyOnce {
+                            // Should the node end here, the next life must know the id the client
+                            // has seen; a PUBLISH waits for it.
+                            turn.promise(conn.info.promise);
+                            turn.when_durable(Effect::Publish { session: no, packet_id });
+                            continue;
+                        }
+                    }
+                    written |= send_inflight(session, conn, packet_id, now);
+                    shared.counters.sent(qos);
+                }
+                Step::PublishAgain(packet_id) => {
+                    written |= send_inflight(session, conn, packet_id, now);
+                }
+                Step::ReleaseAgain(packet_id) => {
+                    let pubrel = Ack::new(AckKind::Pubrel, packet_id, ReasonCode::Success);
+                    written |= conn.write(&pubrel);
+                }
+            }
+        }
+        if written {
+            self.mark_dirty(id);
+        }
+    }
+
+    pub(super) fn handle_puback(&mut self, no: SessionNo, packet_id: PacketId, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if let Some(entry) = session.outbound.handle_puback(packet_id) {
+            self.delivered(no, &entry, now);
+        }
+        self.pump(no, now);
+    }
+
+    pub(super) fn handle_pubrec(
+        &mut self,
+        id: ConnId,
+        no: SessionNo,
+        packet_id: PacketId,
+        success: bool,
+        now: Now,
+    ) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        match session.outbound.handle_pubrec(packet_id, success) {
+            Received::Release => {
+                let row = session.outbound.inflight(packet_id).filter(|i| i.entry.stored);
+                if let Some(inflight) = row {
+                    let state = QueueState::Released { packet_id: packet_id.get() };
+                    put_row(no, &inflight.entry, state, now, &mut self.turn.batch);
+                    let promise = self.conns.get(&id).map(|conn| conn.info.promise);
+                    self.turn.promise(promise.unwrap_or_default());
+                    self.turn.when_durable(Effect::Release { conn: id, packet_id });
+                } else {
+                    self.acknowledge(id, AckKind::Pubrel, packet_id, ReasonCode::Success);
+                }
+            }
+            Received::Refused(entry) => {
+                let settled = Settled::Dropped(DropReason::Refused);
+                self.settle(no, &entry, settled, now);
+                self.pump(no, now);
+            }
+            Received::Unknown => {
+                let reason = ReasonCode::PacketIdentifierNotFound;
+                self.acknowledge(id, AckKind::Pubrel, packet_id, reason);
+            }
+        }
+    }
+
+    pub(super) fn handle_pubcomp(&mut self, no: SessionNo, packet_id: PacketId, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if let Some(entry) = session.outbound.handle_pubcomp(packet_id) {
+            self.delivered(no, &entry, now);
+        }
+        self.pump(no, now);
+    }
+
+    fn delivered(&mut self, no: SessionNo, entry: &Entry, now: Now) {
+        self.settle(no, entry, Settled::Delivered, now);
+    }
+
+    /// Ends a debt, and with it its row.
+    pub(super) fn settle(&mut self, no: SessionNo, entry: &Entry, settled: Settled, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        settle_row(session, entry, settled, &self.shared.ledger, now, &mut self.turn.batch);
+    }
+
+    /// Does what waited for a batch that is now durable.
+    pub(super) fn effect_durable(&mut self, effect: Effect, now: Now) {
+        match effect {
+            Effect::Deliver(deliveries) => self.hand_out(deliveries),
+            Effect::Acknowledge { conn, kind, packet_id, reason } => {
+                self.acknowledge(conn, kind, packet_id, reason);
+            }
+            Effect::Publish { session: no, packet_id } => {
+                let Some(session) = self.sessions.get_mut(&no) else { return };
+                let Some(id) = session.conn else { return };
+                // A connection that came meanwhile is told of it after its CONNACK.
+                let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.session().is_some())
+                else {
+                    return;
+                };
+                if send_inflight(session, conn, packet_id, now) {
+                    self.shared.counters.sent(QoS::ExactlyOnce);
+                    self.mark_dirty(id);
+                }
+            }
+            Effect::Release { conn, packet_id } => {
+                self.acknowledge(conn, AckKind::Pubrel, packet_id, ReasonCode::Success);
+            }
+            Effect::Packet { conn, packet } => self.write_raw(conn, &packet),
+            Effect::Connected { conn, session, session_present } => {
+                self.connected(conn, session, session_present, now);
+            }
+            Effect::Handover { to, frame } => self.send_handover(to, frame),
+            Effect::Registered { client, entry } => {
+                let mail = HubMail::PutRegistry { client, entry };
+                self.turn.outputs.push_back(Output::Hub(mail));
+            }
+            Effect::Claimed { session } => self.claimed(session, now),
+            Effect::HeaderStored { session, fragment } => {
+                self.header_stored(session, fragment, now);
+            }
+            Effect::EntriesStored { session, fragment } => {
+                self.entries_stored(session, fragment, now);
+            }
+        }
+    }
+
+    /// Takes back what waited for a batch that was not stored: nothing of it may be said.
+    pub(super) fn effect_failed(&mut self, effect: Effect, error: &StoreError, now: Now) {
+        match effect {
+            Effect::Deliver(deliveries) => self.shared.counters.refused_storage(deliveries.len()),
+            Effect::Acknowledge { conn, kind, packet_id, .. } => {
+                self.refuse(conn, kind, packet_id, now);
+            }
+            Effect::Connected { conn, .. } => {
+                self.refuse_connect(conn, ReasonCode::ServerUnavailable, now);
+            }
+            Effect::Packet { conn, .. } => {
+                // A SUBACK or UNSUBACK that cannot be given: the client asks again.
+                self.disconnect(conn, ReasonCode::ImplementationSpecificError, now);
+            }
+            Effect::Publish { .. } | Effect::Release { .. } => {
+                // The client is told again when it connects again.
+            }
+            Effect::Handover { .. }
+            | Effect::Registered { .. }
+            | Effect::Claimed { .. }
+            | Effect::HeaderStored { .. }
+            | Effect::EntriesStored { .. } => {
+                tracing::warn!(%error, "a step of a handover was not stored; it is asked for again");
+            }
+        }
+    }
+
+    /// Refuses a PUBLISH that could not be stored.
+    fn refuse(&mut self, id: ConnId, kind: AckKind, packet_id: PacketId, now: Now) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        if kind == AckKind::Pubrec
+            && let Some(session) = conn.session().and_then(|no| self.sessions.get_mut(&no))
+        {
+            session.inbound.forget(packet_id);
+        }
+        if conn.version().is_v5() && kind != AckKind::Pubcomp {
+            self.acknowledge(id, kind, packet_id, ReasonCode::QuotaExceeded);
+        } else {
+            // MQTT 3.1.1 has no way to refuse a PUBLISH but to close (3.1.1, 3.3.5).
+            self.disconnect(id, ReasonCode::QuotaExceeded, now);
+        }
+    }
+}
+
+/// The entry that stands for a delivery in its session's queue.
+fn entry_of(delivery: Delivery) -> Entry {
+    Entry {
+        order: OrderKey { lane: LANE_OWN, seq: delivery.seq },
+        message: delivery.message,
+        qos: delivery.qos,
+        retain: delivery.retain,
+        subscription_ids: delivery.subscription_ids,
+        stored: delivery.stored,
+    }
+}
+
+fn key_of(no: SessionNo, entry: &Entry) -> QueueKey {
+    QueueKey { session_no: no.0, lane: entry.order.lane, seq: entry.order.seq }
+}
+
+/// Deletes an entry's row, and the message with its last row.
+pub(super) fn delete_row(no: SessionNo, entry: &Entry, batch: &mut Batch) {
+    if !entry.stored {
+        return;
+    }
+    batch.delete_queue(key_of(no, entry));
+    if entry.message.stored.release() {
+        batch.delete_message(entry.message.row());
+    }
+}
+
+/// Puts an entry's row.
+pub(super) fn put_row(
+    no: SessionNo,
+    entry: &Entry,
+    state: QueueState,
+    now: Now,
+    batch: &mut Batch,
+) {
+    let record = QueueRecord {
+        message: entry.message.row(),
+        qos: entry.qos.bits(),
+        retain: entry.retain,
+        subscription_ids: entry.subscription_ids.to_vec(),
+        enqueued_at: now.wall,
+        state,
+    };
+    batch.put_queue(key_of(no, entry), &record);
+}
+
+/// Ends a debt, and with it its row.
+pub(super) fn settle_row(
+    session: &mut Session,
+    entry: &Entry,
+    settled: Settled,
+    ledger: &Ledger,
+    now: Now,
+    batch: &mut Batch,
+) {
+    ledger.settle(settled, 1);
+    delete_row(session.no, entry, batch);
+    if session.entry.is_some() {
+        session.note_settled(entry.message.id, now.wall);
+    }
+}
+
+/// Removes the entry at the front of the queue if it must not be sent.
+fn drop_unsendable(session: &mut Session, conn: &Conn, now: Now) -> Option<(Entry, Settled)> {
+    let front = session.outbound.front()?;
+    let settled = if front.message.is_expired(now.wall) {
+        Settled::Expired
+    } else if !fits(conn, &front.message, front, now) {
+        Settled::Dropped(DropReason::TooLarge)
+    } else {
+        return None;
+    };
+    session.outbound.drop_front().map(|entry| (entry, settled))
+}
+
+fn fits(conn: &Conn, message: &Message, entry: &Entry, now: Now) -> bool {
+    let limit = conn.machine.client_packet_bytes_max();
+    // Far below the limit there is nothing to measure.
+    if message.queue_bytes() + SLACK < limit && message.properties.is_empty() {
+        return true;
+    }
+    let any_id = PacketId::new(1);
+    let parts = parts_of(message, entry, any_id, false, now);
+    parts.encoded_len(conn.version()) <= limit
+}
+
+/// More than a PUBLISH adds to topic and payload when it has no properties of its own.
+const SLACK: usize = 64;
+
+fn parts_of<'a>(
+    message: &'a Message,
+    entry: &'a Entry,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    now: Now,
+) -> PublishParts<'a> {
+    PublishParts {
+        dup,
+        qos: entry.qos,
+        retain: entry.retain,
+        packet_id,
+        topic: message.topic.as_str(),
+        subscription_ids: &entry.subscription_ids,
+        topic_alias: None,
+        message_expiry_interval: message.expiry_interval_left(now.wall),
+        properties: &message.properties,
+        payload: &message.payload,
+    }
+}
+
+/// Writes the PUBLISH of an entry in flight, if it is still due; true if it was written.
+fn send_inflight(session: &mut Session, conn: &mut Conn, packet_id: PacketId, now: Now) -> bool {
+    let Some(dup) = session.outbound.publishing(packet_id) else { return false };
+    let Some(Inflight { entry, .. }) = session.outbound.inflight(packet_id) else { return false };
+    let parts = parts_of(&entry.message, entry, Some(packet_id), dup, now);
+    write_publish(conn, &parts)
+}
+
+fn write_publish(conn: &mut Conn, parts: &PublishParts<'_>) -> bool {
+    let version = conn.version();
+    if parts.encoded_len(version) > conn.machine.client_packet_bytes_max() {
+        return false;
+    }
+    encode_publish(&mut conn.out, version, parts).is_ok()
+}

@@ -1,0 +1,238 @@
+//! The end of connections and sessions, Wills, and what is due when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use verge_model::{ClientKey, Now};
+use verge_mqtt_proto::{Disconnect, ReasonCode};
+use verge_storage::Promise;
+
+use super::Shard;
+use super::api::{ConnId, SessionNo};
+use super::connection::Phase;
+use super::deliver::delete_row;
+use super::session::{Ownership, Sealed};
+use crate::ledger::Settled;
+
+/// "If the Session Expiry Interval is 0xFFFFFFFF, the Session does not expire." (3.14.2.2.2)
+const NEVER_EXPIRES: u32 = u32::MAX;
+
+/// How long after a session's routes went a delivery planned before may still be under way between
+/// the threads of this node.
+const CLOSING: Duration = Duration::from_secs(1);
+
+impl Shard {
+    /// The transport of a connection is gone, or goes: the client did not say DISCONNECT.
+    pub(super) fn connection_lost(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let (phase, client) = (conn.phase, conn.client.clone());
+        self.drop_connection(id);
+        match phase {
+            Phase::Fresh => {}
+            Phase::Serving(no) => self.detach(no, id, true, now),
+            Phase::Waiting => {
+                let no = client.and_then(|client| self.open.get(&client).copied());
+                if let Some(no) = no {
+                    self.detach(no, id, true, now);
+                }
+            }
+        }
+    }
+
+    /// DISCONNECT (3.14).
+    pub(super) fn handle_disconnect(&mut self, id: ConnId, packet: &Disconnect<'_>, now: Now) {
+        let Some(no) = self.session_of(id) else { return self.connection_lost(id, now) };
+        if let Some(session) = self.sessions.get_mut(&no) {
+            if packet.reason != ReasonCode::DisconnectWithWill {
+                // "the Will Message MUST be removed" [MQTT-3.14.4-3]
+                session.will = None;
+            }
+            if let Some(asked) = packet.session_expiry_interval {
+                let granted = match self.config.session_expiry_secs_max {
+                    Some(max) => Some(asked.min(max)),
+                    None => (asked != NEVER_EXPIRES).then_some(asked),
+                };
+                session.expiry_secs = granted;
+            }
+        }
+        self.drop_connection(id);
+        self.detach(no, id, true, now);
+    }
+
+    /// A session loses its connection: it ends, or is parked.
+    fn detach(&mut self, no: SessionNo, id: ConnId, will_counts: bool, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if session.pending.as_ref().is_some_and(|pending| pending.conn == id) {
+            session.pending = None;
+            return self.park(no, now);
+        }
+        if session.conn != Some(id) {
+            return;
+        }
+        session.conn = None;
+        session.outbound.disconnected();
+        if !will_counts {
+            session.will = None;
+        }
+        if session.expiry_secs == Some(0) {
+            // "the Session ends when the Network Connection is closed" (3.1.2.11.2), and with it
+            // its Will is due.
+            if let Some(will) = session.will.take() {
+                let publisher = Arc::clone(&session.client.client_id);
+                self.publish_will(publisher, &will, now);
+            }
+            return self.end_session(no, Settled::Dropped(crate::ledger::DropReason::SessionEnded), now);
+        }
+        self.park(no, now);
+    }
+
+    /// A session waits without a connection.
+    pub(super) fn park(&mut self, no: SessionNo, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if session.expiry_secs == Some(0) && session.fragments.is_empty() {
+            let settled = Settled::Dropped(crate::ledger::DropReason::SessionEnded);
+            return self.end_session(no, settled, now);
+        }
+        session.disconnected_at = Some(now.wall);
+        session.expires_due =
+            session.expiry_secs.map(|secs| now.mono + Duration::from_secs(u64::from(secs)));
+        if let Some(will) = &session.will {
+            let delay = u64::from(will.delay_secs.min(session.expiry_secs.unwrap_or(u32::MAX)));
+            session.will_due = Some(now.mono + Duration::from_secs(delay));
+        }
+        let due_now = session.will_due.is_some_and(|due| due <= now.mono);
+        if !due_now {
+            let record = session.record();
+            self.turn.batch.put_session(no.0, &record);
+        } else {
+            self.publish_due_will(no, now);
+        }
+        self.arm(no);
+    }
+
+    fn publish_due_will(&mut self, no: SessionNo, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        session.will_due = None;
+        let Some(will) = session.will.take() else { return };
+        let publisher = Arc::clone(&session.client.client_id);
+        // The record without the Will and the published message are durable together.
+        let record = session.record();
+        self.turn.batch.put_session(no.0, &record);
+        self.publish_will(publisher, &will, now);
+    }
+
+    /// Ends a session: nothing of it remains, and every debt is settled.
+    pub(super) fn end_session(&mut self, no: SessionNo, settled: Settled, now: Now) {
+        let Some(mut session) = self.sessions.remove(&no) else { return };
+        for filter in session.subscriptions.keys() {
+            self.unroute(no, filter);
+        }
+        if let Some(will) = session.will.take().filter(|_| !session.is_sealed()) {
+            // "when the Session ends" (3.1.3.2.2): a delayed Will is not lost with its session.
+            if session.will_due.is_some() {
+                let publisher = Arc::clone(&session.client.client_id);
+                self.publish_will(publisher, &will, now);
+            }
+        }
+        for (entry, _) in session.outbound.drain() {
+            self.shared.ledger.settle(settled, 1);
+            delete_row(no, &entry, &mut self.turn.batch);
+        }
+        self.turn.batch.delete_session_rows(no.0);
+        self.importing.remove(&no);
+        match session.ownership {
+            Ownership::Open => {
+                self.open.remove(&session.client);
+                // Its homes may forget it, unless somebody claimed it beyond us.
+                if let Some(mut entry) = session.entry.take() {
+                    entry.end();
+                    self.register(session.client.clone(), entry);
+                }
+            }
+            Ownership::Sealed(_) => {
+                self.sealed.remove(&(session.client.clone(), session.claim));
+            }
+        }
+        if let Some(token) = session.routes_token {
+            self.settling.remove(&token);
+        }
+        if let Some(armed) = session.armed {
+            self.timers.remove(&(armed, super::Timer::Session(no)));
+        }
+    }
+
+    /// Something about a session is due.
+    pub(super) fn session_timeout(&mut self, no: SessionNo, now: Now) {
+        if let Some(session) = self.sessions.get_mut(&no) {
+            session.armed = None;
+        }
+        let due = |at: Option<verge_model::Millis>| at.is_some_and(|at| at <= now.mono);
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if due(session.expires_due) && session.conn.is_none() && session.pending.is_none() {
+            return self.end_session(no, Settled::Expired, now);
+        }
+        if due(session.will_due) {
+            self.publish_due_will(no, now);
+        }
+        if self.sessions.get(&no).is_some_and(|session| !session.is_sealed()) {
+            self.claim_timeout(no, now);
+        }
+        self.seal_timeout(no, now);
+        if self.sessions.get(&no).is_some_and(|s| due(s.reminder.map(|(at, _)| at))) {
+            self.remind(no, now);
+        }
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        if due(session.seen.until) && session.fragments.is_empty() {
+            session.seen.clear();
+            self.turn.batch.delete_seen_of(no.0);
+        }
+        self.arm(no);
+    }
+
+    /// Lets the routes of a log on its way out go, then the log.
+    fn seal_timeout(&mut self, no: SessionNo, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let filters: Vec<_> = session.subscriptions.keys().cloned().collect();
+        let Some(sealed) = session.sealed_mut() else { return };
+        let Sealed { closes_at, routes_known, linger_until, closed, .. } = *sealed;
+        match closes_at {
+            None if routes_known && linger_until <= now.mono => {
+                sealed.closes_at = Some(now.mono + CLOSING);
+                for filter in filters {
+                    self.unroute(no, &filter);
+                }
+            }
+            Some(at) if at <= now.mono && !closed => {
+                sealed.closed = true;
+                sealed.nudged = false;
+                self.nudge(no);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    pub(super) fn kick(&mut self, client: &ClientKey, now: Now) {
+        let Some(no) = self.open.get(client) else { return };
+        let conn = self.sessions.get(no).and_then(|session| session.conn);
+        if let Some(conn) = conn {
+            self.disconnect(conn, ReasonCode::AdministrativeAction, now);
+        }
+    }
+
+    /// The node goes down: connections end, sessions stay.
+    pub(super) fn shut_down(&mut self, now: Now) {
+        self.shutting_down = true;
+        let mut conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        conns.sort_unstable();
+        for conn in conns {
+            // The Will of a client whose node goes down is published when the session is served
+            // again, or ends: the client has done nothing wrong.
+            self.disconnect(conn, ReasonCode::ServerShuttingDown, now);
+        }
+    }
+
+    /// The promise for state that belongs to no listener.
+    pub(super) fn storage_promise(&self) -> Promise {
+        self.config.promise
+    }
+}

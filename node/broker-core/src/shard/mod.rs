@@ -1,0 +1,302 @@
+//! A shard: a share of the node's sessions and their connections, without I/O.
+//!
+//! A client belongs to one shard of a node, by hash; within a shard nothing is locked. The driver
+//! owns sockets, clocks and threads, and turns in this order:
+//!
+//! 1. inputs: `handle_open`, `handle_bytes`, `handle_closed`, `handle_writable`, `handle_mail`,
+//!    `handle_commit`, `handle_timeout`;
+//! 2. [`Shard::end_turn`], which closes the turn's batch;
+//! 3. [`Shard::poll_output`] until it is empty;
+//! 4. [`Shard::poll_dirty`] until it is empty: write these connections' outputs.
+//!
+//! What must not be said before something is durable (acknowledgements, CONNACK, PUBREL, answers to
+//! other nodes) is an [`Effect`](turn::Effect) of the batch, and happens in
+//! [`Shard::handle_commit`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`api`] | inputs, outputs, configuration |
+//! | `turn` | the batch under way, its effects, and what waits for a commit |
+//! | `connection` | a connection, and its events |
+//! | `connect` | CONNECT: new, resumed, taken over, or sought at other nodes |
+//! | `publish` | PUBLISH and its acknowledgements, inward |
+//! | `deliver` | messages owed, outward |
+//! | `subscribe` | SUBSCRIBE, UNSUBSCRIBE |
+//! | `lifecycle` | the end of connections and sessions, Wills, timers |
+//! | `claimant`, `giver` | the two sides of a handover |
+//! | `view` | answers to the administrator |
+
+pub mod api;
+mod claimant;
+mod connect;
+mod connection;
+mod deliver;
+mod giver;
+mod lifecycle;
+mod publish;
+pub mod restore;
+mod session;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use rustc_hash::FxHashMap;
+use verge_model::{Claim, ClientKey, Millis, NodeKey, Now};
+use verge_storage::StoreError;
+
+use self::api::{ConnId, ConnectionInfo, HubMail, Mail, Output, SessionNo, ShardConfig, Ticket};
+use self::connection::Conn;
+use self::giver::Pointers;
+use self::session::Session;
+use self::turn::Turn;
+use crate::planner::Planner;
+use crate::shared::NodeShared;
+
+/// A share of the node's sessions.
+pub struct Shard {
+    config: ShardConfig,
+    shared: Arc<NodeShared>,
+    planner: Planner,
+    conns: FxHashMap<ConnId, Conn>,
+    sessions: FxHashMap<SessionNo, Session>,
+    /// The session this node owns for a client, if any.
+    open: FxHashMap<ClientKey, SessionNo>,
+    /// Logs on their way out, by client and the claim they were written under.
+    sealed: BTreeMap<(ClientKey, Claim), SessionNo>,
+    /// Where clients went whose logs have gone too.
+    pointers: Pointers,
+    /// Sessions with older logs to pull.
+    importing: BTreeSet<SessionNo>,
+    turn: Turn,
+    timers: BTreeSet<(Millis, Timer)>,
+    /// Connections that wait for the hub to find an owner.
+    lookups: BTreeMap<u64, Lookup>,
+    /// Sessions that wait for the hub to say that their routes are known.
+    settling: BTreeMap<u64, SessionNo>,
+    next_number: u64,
+    /// Nodes a link leads to.
+    peers: BTreeSet<NodeKey>,
+    shutting_down: bool,
+    seed: u64,
+}
+
+/// What a timer stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Connection(ConnId),
+    Session(SessionNo),
+    Lookup(u64),
+}
+
+/// Why the hub was asked for an owner.
+#[derive(Debug)]
+enum Lookup {
+    /// A client wants to resume.
+    Resume(Box<connect::PendingConnect>),
+    /// A client started clean here; an older session elsewhere must hear of it.
+    Clean(ClientKey),
+}
+
+impl Shard {
+    /// A shard without sessions. `seed` makes the ClientIds it assigns unpredictable.
+    #[must_use]
+    pub fn new(config: ShardConfig, shared: Arc<NodeShared>, seed: u64) -> Self {
+        Self {
+            planner: Planner::new(Arc::clone(&shared)),
+            turn: Turn::new(config.count),
+            config,
+            shared,
+            conns: FxHashMap::default(),
+            sessions: FxHashMap::default(),
+            open: FxHashMap::default(),
+            sealed: BTreeMap::new(),
+            pointers: Pointers::default(),
+            importing: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            lookups: BTreeMap::new(),
+            settling: BTreeMap::new(),
+            next_number: 1,
+            peers: BTreeSet::new(),
+            shutting_down: false,
+            seed,
+        }
+    }
+
+    /// A transport was accepted.
+    pub fn handle_open(&mut self, conn: ConnId, info: ConnectionInfo, now: Now) {
+        let conn_state = Conn::new(info, &self.config, now);
+        self.conns.insert(conn, conn_state);
+        self.arm_connection(conn, now);
+    }
+
+    /// Bytes arrived that were not consumed before. Returns how many are consumed now; the driver
+    /// offers the rest again with what follows them, or after [`Output::Feed`].
+    pub fn handle_bytes(&mut self, conn: ConnId, input: &[u8], now: Now) -> usize {
+        let mut used = 0;
+        while let Some(step) = self.next_event(conn, &input[used..], now) {
+            used += step;
+        }
+        self.arm_connection(conn, now);
+        used
+    }
+
+    /// Whether bytes of this connection would be consumed now. If not, leave them in the socket.
+    #[must_use]
+    pub fn wants_bytes(&self, conn: ConnId) -> bool {
+        self.conns.get(&conn).is_some_and(Conn::wants_bytes)
+    }
+
+    /// The transport ended, or broke.
+    pub fn handle_closed(&mut self, conn: ConnId, now: Now) {
+        self.connection_lost(conn, now);
+    }
+
+    /// The connection's output has fallen below half of the high mark.
+    pub fn handle_writable(&mut self, conn: ConnId, now: Now) {
+        if let Some(no) = self.conns.get(&conn).and_then(Conn::session) {
+            self.pump(no, now);
+        }
+    }
+
+    /// Mail from another shard, the hub or the administrator.
+    pub fn handle_mail(&mut self, mail: Mail, now: Now) {
+        match mail {
+            Mail::Deliver(deliveries) => {
+                for delivery in deliveries {
+                    self.take_delivery(delivery, now);
+                }
+            }
+            Mail::Handover { from, frame } => self.handle_handover(from, &frame, now),
+            Mail::LookupAnswer { ticket, entry } => self.lookup_answered(ticket, entry, now),
+            Mail::Superseded { client, winner, clean } => {
+                self.superseded(&client, winner, clean, now);
+            }
+            Mail::RoutesSettled { token } => self.routes_settled(token, now),
+            Mail::PeerUp(peer) => self.peer_up(peer, now),
+            Mail::PeerDown(peer) => {
+                self.peers.remove(&peer);
+            }
+            Mail::Query(query, reply) => reply(self.answer(&query)),
+            Mail::Kick(client) => self.kick(&client, now),
+            Mail::Shutdown => self.shut_down(now),
+        }
+    }
+
+    /// The batch named by `ticket` is durable at its promise, or was not stored.
+    pub fn handle_commit(&mut self, ticket: Ticket, result: Result<(), StoreError>, now: Now) {
+        // A batch that was lost takes the promises of later ones with it only if they fail too:
+        // each has its own result.
+        for effect in self.turn.committed(ticket) {
+            match &result {
+                Ok(()) => self.effect_durable(effect, now),
+                Err(error) => self.effect_failed(effect, error, now),
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(&(due, timer)) = self.timers.first() {
+            if due > now.mono {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Connection(conn) => self.connection_timeout(conn, now),
+                Timer::Session(no) => self.session_timeout(no, now),
+                Timer::Lookup(ticket) => self.lookup_answered(ticket, None, now),
+            }
+        }
+    }
+
+    /// When [`Shard::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Ends the turn: its rows are handed out as one batch.
+    pub fn end_turn(&mut self, now: Now) {
+        while let Some(frame) = self.turn.loopback.pop_front() {
+            self.handle_handover(self.config.node, &frame, now);
+        }
+        self.turn.close();
+    }
+
+    /// The next thing for the driver to do, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.turn.outputs.pop_front()
+    }
+
+    /// The next connection whose output has grown.
+    pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        loop {
+            let conn = self.turn.dirty.pop()?;
+            if let Some(state) = self.conns.get_mut(&conn) {
+                state.dirty = false;
+                return Some(conn);
+            }
+        }
+    }
+
+    /// Bytes to write to a connection; the driver removes what it wrote.
+    pub fn output_mut(&mut self, conn: ConnId) -> Option<&mut BytesMut> {
+        self.conns.get_mut(&conn).map(|state| &mut state.out)
+    }
+
+    /// The high mark of a connection's output, in bytes.
+    #[must_use]
+    pub fn output_bytes_high(&self) -> usize {
+        self.config.output_bytes_high
+    }
+
+    /// Whether every batch handed out has come back.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.turn.is_idle()
+    }
+
+    /// Panics if a documented relation between the parts does not hold.
+    pub fn check_invariants(&self) {
+        for (client, no) in &self.open.iter().collect::<BTreeMap<_, _>>() {
+            let session = &self.sessions[*no];
+            assert_eq!(**client, session.client);
+            assert!(!session.is_sealed());
+            session.outbound.check_invariants();
+        }
+        for ((client, claim), no) in &self.sealed {
+            let session = &self.sessions[no];
+            assert_eq!((client, *claim), (&session.client, session.claim));
+            assert!(session.is_sealed() && session.conn.is_none());
+        }
+        assert_eq!(self.sessions.len(), self.open.len() + self.sealed.len());
+    }
+
+    /// Makes sure that the session's timer fires no later than its next deadline.
+    fn arm(&mut self, no: SessionNo) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let Some(due) = session.next_deadline() else { return };
+        if session.armed.is_some_and(|armed| armed <= due) {
+            return;
+        }
+        if let Some(armed) = session.armed.replace(due) {
+            self.timers.remove(&(armed, Timer::Session(no)));
+        }
+        self.timers.insert((due, Timer::Session(no)));
+    }
+
+    /// Sends a handover frame; one to this node itself takes the short way.
+    fn send_handover(&mut self, to: NodeKey, frame: Bytes) {
+        if to == self.config.node {
+            self.turn.loopback.push_back(frame);
+        } else {
+            self.turn.outputs.push_back(Output::Hub(HubMail::Handover { to, frame }));
+        }
+    }
+}

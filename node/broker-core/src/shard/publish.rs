@@ -1,0 +1,174 @@
+//! PUBLISH from a client, and the acknowledgements it is owed (MQTT 5.0, 3.3 and 4.3).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use verge_model::Now;
+use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::session::{Receipt, Will};
+use verge_mqtt_proto::{
+    AckKind, InboundPublish, OwnedPublishProperties, PacketId, QoS, ReasonCode,
+};
+
+use super::Shard;
+use super::api::{ConnId, HubMail, Output, SessionNo};
+use super::connection::Conn;
+use super::turn::Effect;
+use crate::planner::Plan;
+use crate::router::Origin;
+
+impl Shard {
+    pub(super) fn handle_publish(&mut self, id: ConnId, publish: &InboundPublish<'_>, now: Now) {
+        let Some(no) = self.conns.get(&id).and_then(Conn::session) else { return };
+        self.shared.counters.received(publish.qos);
+        if publish.qos == QoS::ExactlyOnce && self.received_before(id, no, publish) {
+            return;
+        }
+        let Some(session) = self.sessions.get(&no) else { return };
+        let durable = session.is_durable();
+        let topic = publish.topic.to_name();
+        let rules = self.shared.rules.for_topic(topic.as_str());
+        let expiry = publish.properties.message_expiry_interval;
+        let message = Arc::new(Message {
+            id: self.shared.next_message_id(),
+            publisher: Arc::clone(&session.client.client_id),
+            stamp: self.shared.stamp(now.wall),
+            expires_at: expiry.map(|secs| now.wall + Duration::from_secs(u64::from(secs))),
+            topic,
+            qos: publish.qos,
+            retain: publish.retain,
+            class: rules.class,
+            properties: OwnedPublishProperties::from(&publish.properties),
+            payload: Bytes::copy_from_slice(publish.payload),
+            stored: StoredReferences::default(),
+        });
+        let promise = rules.promise.or(self.conns.get(&id).map(|conn| conn.info.promise));
+        let plan = self.planner.plan(&message, Origin::Here, now, &mut self.turn.batch);
+        if let Some(promise) = promise.filter(|_| plan.stored) {
+            self.turn.promise(promise);
+        }
+        self.send_transients(&plan);
+        let reason =
+            if plan.recipients == 0 { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
+        match (publish.qos, publish.packet_id) {
+            (QoS::AtLeastOnce, Some(packet_id)) => {
+                let kind = AckKind::Puback;
+                self.accept(plan, Some((id, kind, packet_id, reason)), false);
+            }
+            (QoS::ExactlyOnce, Some(packet_id)) => {
+                if durable {
+                    self.turn.batch.put_received(no.0, packet_id.get());
+                    self.turn.promise(promise.unwrap_or_default());
+                }
+                let kind = AckKind::Pubrec;
+                self.accept(plan, Some((id, kind, packet_id, reason)), durable);
+            }
+            (QoS::AtMostOnce | QoS::AtLeastOnce | QoS::ExactlyOnce, _) => {
+                self.accept(plan, None, false);
+            }
+        }
+    }
+
+    /// Publishes a Will, or a message of the node itself.
+    pub(super) fn publish_will(&mut self, publisher: Arc<str>, will: &Will, now: Now) {
+        let rules = self.shared.rules.for_topic(will.topic.as_str());
+        let expiry = will.message_expiry_secs;
+        let message = Arc::new(Message {
+            id: self.shared.next_message_id(),
+            publisher,
+            stamp: self.shared.stamp(now.wall),
+            expires_at: expiry.map(|secs| now.wall + Duration::from_secs(u64::from(secs))),
+            topic: will.topic.clone(),
+            qos: will.qos,
+            retain: will.retain,
+            class: rules.class,
+            properties: will.properties.clone(),
+            payload: will.payload.clone(),
+            stored: StoredReferences::default(),
+        });
+        let plan = self.planner.plan(&message, Origin::Here, now, &mut self.turn.batch);
+        if plan.stored {
+            self.turn.promise(rules.promise.unwrap_or_default());
+        }
+        self.send_transients(&plan);
+        self.accept(plan, None, false);
+    }
+
+    /// Hands out a plan's deliveries and acknowledges the PUBLISH: at once if nothing about it is
+    /// stored and nothing before it waits, else when the batch is durable. A publication never
+    /// passes an earlier one of the same shard [MQTT-4.6.0-6], unless both are QoS 0.
+    fn accept(
+        &mut self,
+        plan: Plan,
+        ack: Option<(ConnId, AckKind, PacketId, ReasonCode)>,
+        stored: bool,
+    ) {
+        let Plan { deliveries, stored: rows, .. } = plan;
+        let waits = rows || stored || (ack.is_some() && self.turn.is_waiting());
+        if !waits {
+            self.hand_out(deliveries);
+            if let Some((conn, kind, packet_id, reason)) = ack {
+                self.acknowledge(conn, kind, packet_id, reason);
+            }
+            return;
+        }
+        if !deliveries.is_empty() {
+            self.turn.when_durable(Effect::Deliver(deliveries));
+        }
+        if let Some((conn, kind, packet_id, reason)) = ack {
+            self.turn.when_durable(Effect::Acknowledge { conn, kind, packet_id, reason });
+        }
+    }
+
+    fn send_transients(&mut self, plan: &Plan) {
+        for (to, class, record) in &plan.transients {
+            let mail = HubMail::Transient { to: *to, class: *class, record: record.clone() };
+            self.turn.outputs.push_back(Output::Hub(mail));
+        }
+    }
+
+    /// Whether a QoS 2 PUBLISH came before; it is then acknowledged again, and no more.
+    fn received_before(&mut self, id: ConnId, no: SessionNo, publish: &InboundPublish<'_>) -> bool {
+        let (Some(session), Some(packet_id)) = (self.sessions.get_mut(&no), publish.packet_id)
+        else {
+            return true;
+        };
+        match session.inbound.handle_publish(packet_id) {
+            Receipt::Fresh => false,
+            Receipt::Again => {
+                let kind = AckKind::Pubrec;
+                let reason = ReasonCode::Success;
+                if self.turn.is_waiting() {
+                    // The first one may be among what waits.
+                    let effect = Effect::Acknowledge { conn: id, kind, packet_id, reason };
+                    self.turn.when_durable(effect);
+                } else {
+                    self.acknowledge(id, kind, packet_id, reason);
+                }
+                true
+            }
+        }
+    }
+
+    /// PUBREL. PUBCOMP lets the client use the id again, so it waits until the id is forgotten on
+    /// disk; a repetition does not pass the first.
+    pub(super) fn handle_pubrel(&mut self, id: ConnId, no: SessionNo, packet_id: PacketId) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let known = session.inbound.handle_pubrel(packet_id);
+        let reason =
+            if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let kind = AckKind::Pubcomp;
+        let durable = session.is_durable();
+        if known && durable {
+            self.turn.batch.delete_received(no.0, packet_id.get());
+            let promise = self.conns.get(&id).map(|conn| conn.info.promise);
+            self.turn.promise(promise.unwrap_or_default());
+        }
+        if durable && self.turn.is_waiting() {
+            self.turn.when_durable(Effect::Acknowledge { conn: id, kind, packet_id, reason });
+        } else {
+            self.acknowledge(id, kind, packet_id, reason);
+        }
+    }
+}

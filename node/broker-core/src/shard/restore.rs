@@ -1,0 +1,328 @@
+//! From the store back to sessions.
+//!
+//! [`load`] reads what an earlier life of the node left, before any shard runs: sessions with
+//! their subscriptions and queues, retained messages, and what nobody refers to any more, which it
+//! deletes. A damaged row is reported and left out; it does not stop the node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use verge_mesh_proto::crdt::sessions::RegistryEntry;
+use verge_mesh_proto::handover::{Import, ImportConfig};
+use verge_model::{MessageId, Now};
+use verge_mqtt_proto::message::Message;
+use verge_mqtt_proto::session::{Entry, InflightState, OrderKey, Subscription};
+use verge_mqtt_proto::{PacketId, QoS, RetainHandling, TopicFilter};
+use verge_storage::key::QueueKey;
+use verge_storage::record::{QueueRecord, QueueState, SessionRecord, SessionState};
+use verge_storage::{Batch, Store, StoreError, StoreRows};
+
+use super::Shard;
+use super::api::{SessionNo, ShardIndex};
+use super::claimant::SEEN_BEYOND_LINGER;
+use super::giver::REMINDER_FIRST;
+use super::session::{Fragment, Ownership, Sealed, Session};
+use crate::ledger::Opened;
+use crate::record::{message_from_afar, message_from_record, will_from_record};
+use crate::retained::RetainedValue;
+use crate::shared::NodeShared;
+
+/// A session as the store has it.
+#[derive(Debug)]
+pub struct RestoredSession {
+    no: u64,
+    record: SessionRecord,
+    subscriptions: Vec<(TopicFilter, Subscription)>,
+    queue: Vec<(QueueKey, QueueRecord, Arc<Message>)>,
+    received: Vec<u16>,
+    seen: Vec<MessageId>,
+}
+
+impl RestoredSession {
+    /// The shard, of `count`, that serves the session.
+    #[must_use]
+    pub fn shard(&self, count: u16) -> ShardIndex {
+        ShardIndex::of(&self.record.client, count)
+    }
+}
+
+/// What [`load`] found.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// The sessions.
+    pub sessions: Vec<RestoredSession>,
+    /// Rows that nothing refers to: commit this before the shards run.
+    pub cleanup: Batch,
+    /// Rows that could not be read.
+    pub damaged: u64,
+}
+
+/// Reads the sessions and retained messages of a store; the latter go into `shared`.
+///
+/// # Errors
+/// The disk's. A row that can be read but not understood is counted, reported and left where it is.
+pub fn load<S: Store + ?Sized>(store: &S, shared: &NodeShared) -> Result<Restored, StoreError> {
+    let mut restored = Restored::default();
+    let mut messages = load_messages(store, &mut restored)?;
+    let mut sessions = BTreeMap::new();
+    for row in store.sessions() {
+        let Some((key, record)) = readable(row, &mut restored.damaged)? else { continue };
+        sessions.insert(key.0, load_session(store, key.0, record, &mut restored.damaged)?);
+    }
+    for row in store.queues() {
+        let Some((key, record)) = readable(row, &mut restored.damaged)? else { continue };
+        let session = sessions.get_mut(&key.session_no);
+        match (session, messages.get(&record.message)) {
+            (Some(session), Some(message)) => {
+                message.stored.add(1);
+                session.queue.push((key, record, Arc::clone(message)));
+            }
+            // A session that ended while another thread stored a delivery for it.
+            (None, _) => restored.cleanup.delete_queue(key),
+            (Some(_), None) => {
+                restored.damaged += 1;
+                tracing::error!(message = %record.message, "a queued message is missing");
+                restored.cleanup.delete_queue(key);
+            }
+        }
+    }
+    messages.retain(|id, message| {
+        let owed = message.stored.count() > 0;
+        if !owed {
+            restored.cleanup.delete_message(*id);
+        }
+        owed
+    });
+    load_retained(store, shared, &mut restored)?;
+    restored.sessions = sessions.into_values().collect();
+    Ok(restored)
+}
+
+fn load_messages<S: Store + ?Sized>(
+    store: &S,
+    restored: &mut Restored,
+) -> Result<BTreeMap<MessageId, Arc<Message>>, StoreError> {
+    let mut messages = BTreeMap::new();
+    for row in store.messages() {
+        let Some((key, record)) = readable(row, &mut restored.damaged)? else { continue };
+        match message_from_afar(record, key.0) {
+            Ok(message) => {
+                messages.insert(key.0, message);
+            }
+            Err(error) => damaged(&error, &mut restored.damaged),
+        }
+    }
+    Ok(messages)
+}
+
+fn load_session<S: Store + ?Sized>(
+    store: &S,
+    no: u64,
+    record: SessionRecord,
+    bad: &mut u64,
+) -> Result<RestoredSession, StoreError> {
+    let mut session = RestoredSession {
+        no,
+        record,
+        subscriptions: Vec::new(),
+        queue: Vec::new(),
+        received: Vec::new(),
+        seen: Vec::new(),
+    };
+    for row in store.subscriptions_of(no) {
+        let Some((key, record)) = readable(row, bad)? else { continue };
+        let handling = RetainHandling::from_bits(record.retain_handling);
+        let parsed = TopicFilter::parse(&key.filter).ok();
+        let (Some(filter), Some(qos), Some(retain_handling)) =
+            (parsed, QoS::from_bits(record.qos), handling)
+        else {
+            damaged(&"a subscription that is none", bad);
+            continue;
+        };
+        let subscription = Subscription {
+            qos,
+            no_local: record.no_local,
+            retain_as_published: record.retain_as_published,
+            retain_handling,
+            id: record.subscription_id,
+        };
+        session.subscriptions.push((filter, subscription));
+    }
+    for row in store.received_of(no) {
+        let Some((key, _)) = readable(row, bad)? else { continue };
+        session.received.push(key.packet_id);
+    }
+    for row in store.seen_of(no) {
+        let Some((key, _)) = readable(row, bad)? else { continue };
+        session.seen.push(key.message);
+    }
+    Ok(session)
+}
+
+fn load_retained<S: Store + ?Sized>(
+    store: &S,
+    shared: &NodeShared,
+    restored: &mut Restored,
+) -> Result<(), StoreError> {
+    for row in store.retained_all() {
+        let Some((key, record)) = readable(row, &mut restored.damaged)? else { continue };
+        let message = match record.message.map(message_from_record).transpose() {
+            Ok(message) => message.map(Arc::new),
+            Err(error) => {
+                damaged(&error, &mut restored.damaged);
+                continue;
+            }
+        };
+        let Ok(topic) = verge_mqtt_proto::TopicName::parse(&key.0) else {
+            damaged(&"a retained topic that is none", &mut restored.damaged);
+            continue;
+        };
+        let value = RetainedValue { stamp: record.stamp, node: record.node, message };
+        shared.retained.apply(&topic, value);
+    }
+    Ok(())
+}
+
+/// The row, or nothing if this one is damaged.
+fn readable<T>(row: Result<T, StoreError>, bad: &mut u64) -> Result<Option<T>, StoreError> {
+    match row {
+        Ok(row) => Ok(Some(row)),
+        Err(error @ StoreError::Corrupt { .. }) => {
+            damaged(&error, bad);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn damaged(error: &dyn std::fmt::Display, bad: &mut u64) {
+    *bad += 1;
+    tracing::error!(%error, "a stored row was left out");
+}
+
+impl Shard {
+    /// Takes back a session, before the shard runs.
+    pub fn restore(&mut self, restored: RestoredSession, now: Now) {
+        let RestoredSession { no, record, subscriptions, queue, received, seen } = restored;
+        let no = SessionNo(no);
+        let mut session = Session::new(
+            no,
+            record.client.clone(),
+            record.claim,
+            record.session_expiry_secs,
+            record.protocol_version,
+            &self.config,
+        );
+        session.will = record.will.as_ref().and_then(|will| match will_from_record(will) {
+            Ok(will) => Some(Box::new(will)),
+            Err(error) => {
+                tracing::error!(%error, "a stored Will was left out");
+                None
+            }
+        });
+        session.entry = self.restored_entry(&record, &subscriptions);
+        session.subscriptions = subscriptions.iter().cloned().collect();
+        session.inbound = received.into_iter().filter_map(PacketId::new).collect();
+        for fragment in &record.open_fragments {
+            let import = Import::new(ImportConfig::default(), now.mono);
+            let state = Fragment { import, headed: fragment.headed };
+            session.fragments.insert(fragment.claim, state);
+        }
+        let sealed = record.state != SessionState::Open;
+        if !session.fragments.is_empty() && !sealed {
+            session.claiming =
+                record.open_fragments.iter().find(|f| !f.headed).map(|fragment| fragment.claim);
+            session.outbound.hold(true);
+            session.hold_until = Some(now.mono + self.config.handover_hold);
+            self.importing.insert(no);
+        }
+        if !session.fragments.is_empty() || !seen.is_empty() {
+            session.seen.restore(seen, now.mono + self.config.handover_linger + SEEN_BEYOND_LINGER);
+        }
+        for (key, row, message) in queue {
+            restore_entry(&mut session, key, row, message);
+            self.shared.ledger.open(Opened::Recovered, 1);
+        }
+        // What the client had when the node went down is over: its connection was lost then.
+        let since = record.disconnected_at.unwrap_or(now.wall);
+        session.disconnected_at = Some(since);
+        session.expires_due = session.expiry_secs.map(|secs| {
+            let whole = std::time::Duration::from_secs(u64::from(secs));
+            now.mono + whole.saturating_sub(now.wall.since(since))
+        });
+        if let Some(will) = &session.will {
+            session.will_due =
+                Some(now.mono + std::time::Duration::from_secs(u64::from(will.delay_secs)));
+        }
+        match record.state {
+            SessionState::Open => {
+                self.open.insert(record.client, no);
+            }
+            SessionState::Sealed { to, sealed_at } => {
+                session.will_due = None;
+                session.ownership = Ownership::Sealed(Sealed {
+                    to,
+                    at: sealed_at,
+                    routes_known: false,
+                    linger_until: now.mono + self.config.handover_linger,
+                    closes_at: None,
+                    closed: false,
+                    nudged: false,
+                });
+                session.reminder = Some((now.mono, REMINDER_FIRST));
+                self.sealed.insert((record.client, record.claim), no);
+            }
+        }
+        self.sessions.insert(no, session);
+        for (filter, subscription) in subscriptions {
+            self.route(no, &filter, subscription);
+        }
+        if !sealed {
+            self.put_registry(no);
+        }
+        self.arm(no);
+    }
+
+    fn restored_entry(
+        &self,
+        record: &SessionRecord,
+        subscriptions: &[(TopicFilter, Subscription)],
+    ) -> Option<Box<RegistryEntry>> {
+        if !self.config.mesh {
+            return None;
+        }
+        if !record.subscription_clock.is_empty() {
+            match RegistryEntry::decode(&record.subscription_clock) {
+                Ok(entry) => return Some(Box::new(entry)),
+                Err(error) => tracing::error!(%error, "a session's replicated entry was left out"),
+            }
+        }
+        let mut entry = RegistryEntry::new(record.claim, false);
+        for (filter, subscription) in subscriptions {
+            let subscription = crate::record::subscription_to_entry(filter, subscription);
+            entry.subscribe(record.claim, subscription);
+        }
+        Some(Box::new(entry))
+    }
+}
+
+fn restore_entry(session: &mut Session, key: QueueKey, row: QueueRecord, message: Arc<Message>) {
+    let entry = Entry {
+        order: OrderKey { lane: key.lane, seq: key.seq },
+        qos: QoS::from_bits(row.qos).unwrap_or(message.qos),
+        retain: row.retain,
+        subscription_ids: SmallVec::from_vec(row.subscription_ids),
+        stored: true,
+        message,
+    };
+    let (id, state) = match row.state {
+        QueueState::Queued => (None, InflightState::Published),
+        QueueState::Sent { packet_id } => (PacketId::new(packet_id), InflightState::Published),
+        QueueState::Released { packet_id } => (PacketId::new(packet_id), InflightState::Released),
+    };
+    match id.filter(|id| session.outbound.inflight(*id).is_none()) {
+        Some(id) => session.outbound.push_inflight(id, entry, state),
+        None => session.outbound.push(entry),
+    }
+}

@@ -1,0 +1,318 @@
+//! A session of this node, with or without a connection.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustc_hash::FxHashSet;
+use verge_mesh_proto::crdt::sessions::RegistryEntry;
+use verge_mesh_proto::handover::{Cursor, Import};
+use verge_model::{Claim, ClientKey, MessageId, Millis, Now, UnixMillis};
+use verge_mqtt_proto::TopicFilter;
+use verge_mqtt_proto::session::{Inbound, OrderKey, Outbound, OutboundLimits, Subscription, Will};
+use verge_storage::record::{FragmentRecord, SessionRecord, SessionState};
+
+use super::api::{ConnId, SessionNo, ShardConfig};
+use super::connect::PendingConnect;
+use crate::record::will_to_record;
+
+/// How many settled messages a session remembers, and for how long: a copy of one may still be
+/// under way to the next owner by another link.
+const SETTLED_MAX: usize = 256;
+const SETTLED_AGE: Duration = Duration::from_secs(10);
+
+/// Most messages a session remembers as seen while fragments of it are being merged. Beyond it a
+/// message that comes by two ways is delivered twice, and counted.
+const SEEN_MAX: usize = 65_536;
+
+/// Who owns the session's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// This node.
+    Open,
+    /// The owner of a greater claim; the log is kept until that owner has it.
+    Sealed(Sealed),
+}
+
+/// A log on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    /// The claim it was sealed for.
+    pub(crate) to: Claim,
+    /// When, for the session's expiry.
+    pub(crate) at: UnixMillis,
+    /// Whether the new owner says that its routes are known.
+    pub(crate) routes_known: bool,
+    /// When this node's routes may go, at the earliest.
+    pub(crate) linger_until: Millis,
+    /// Set once they went: nothing can arrive after it.
+    pub(crate) closes_at: Option<Millis>,
+    /// Whether nothing can arrive any more.
+    pub(crate) closed: bool,
+    /// Whether the new owner was told of what came since its last pull.
+    pub(crate) nudged: bool,
+}
+
+/// A session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) no: SessionNo,
+    pub(crate) client: ClientKey,
+    pub(crate) claim: Claim,
+    /// Session Expiry Interval in seconds; `None` never expires, 0 ends with its connection.
+    pub(crate) expiry_secs: Option<u32>,
+    pub(crate) protocol_version: u8,
+    pub(crate) conn: Option<ConnId>,
+    /// A connection that waits for an earlier owner's answer.
+    pub(crate) pending: Option<Box<PendingConnect>>,
+    pub(crate) will: Option<Box<Will>>,
+    /// When the Will is published, unless the client is back before.
+    pub(crate) will_due: Option<Millis>,
+    pub(crate) disconnected_at: Option<UnixMillis>,
+    /// When the session ends, if nobody connects.
+    pub(crate) expires_due: Option<Millis>,
+    pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
+    /// What the homes of the session are told; absent where no other node exists.
+    pub(crate) entry: Option<Box<RegistryEntry>>,
+    pub(crate) outbound: Outbound,
+    pub(crate) inbound: Inbound,
+    pub(crate) ownership: Ownership,
+    /// The log whose header says what the session is. Until it came, or is given up, no connection
+    /// is served.
+    pub(crate) claiming: Option<Claim>,
+    /// A greater claim than ours, whose owner has not come for our log yet.
+    pub(crate) superseded: Option<Claim>,
+    /// When whoever is to come for our log is reminded, and the wait before the next time.
+    pub(crate) reminder: Option<(Millis, Duration)>,
+    /// Older logs being pulled, by the claim they were written under.
+    pub(crate) fragments: BTreeMap<Claim, Fragment>,
+    /// When new messages stop waiting for the import.
+    pub(crate) hold_until: Option<Millis>,
+    pub(crate) seen: Seen,
+    settled: VecDeque<(UnixMillis, MessageId)>,
+    /// The timer that stands for this session.
+    pub(crate) armed: Option<Millis>,
+    /// Position given to the next import, in its lane.
+    pub(crate) routes_token: Option<u64>,
+}
+
+/// An older log of the session.
+#[derive(Debug)]
+pub(crate) struct Fragment {
+    /// The pull.
+    pub(crate) import: Import,
+    /// Whether it is decided what its header is to the client: it was taken in, or the client was
+    /// served without it.
+    pub(crate) headed: bool,
+}
+
+/// Messages that must not be taken twice while fragments of a session are merged.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    ids: FxHashSet<MessageId>,
+    /// Until when ids are remembered; `None`: nothing is.
+    pub(crate) until: Option<Millis>,
+}
+
+impl Seen {
+    /// Whether the message was taken before.
+    pub(crate) fn contains(&self, id: MessageId) -> bool {
+        self.ids.contains(&id)
+    }
+
+    /// Remembers a message, if there is reason to; true if a row should stand for it.
+    pub(crate) fn note(&mut self, id: MessageId) -> bool {
+        self.until.is_some() && self.ids.len() < SEEN_MAX && self.ids.insert(id)
+    }
+
+    /// The messages.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = MessageId> {
+        self.ids.iter().copied()
+    }
+
+    /// Takes back what was stored.
+    pub(crate) fn restore(&mut self, ids: impl IntoIterator<Item = MessageId>, until: Millis) {
+        self.ids.extend(ids);
+        self.until = Some(until);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.ids = FxHashSet::default();
+        self.until = None;
+    }
+}
+
+impl Session {
+    /// A session without history.
+    pub(crate) fn new(
+        no: SessionNo,
+        client: ClientKey,
+        claim: Claim,
+        expiry_secs: Option<u32>,
+        protocol_version: u8,
+        config: &ShardConfig,
+    ) -> Self {
+        let limits = OutboundLimits {
+            messages_max: config.queue_messages_max,
+            bytes_max: config.queue_bytes_max,
+        };
+        Self {
+            no,
+            client,
+            claim,
+            expiry_secs,
+            protocol_version,
+            conn: None,
+            pending: None,
+            will: None,
+            will_due: None,
+            disconnected_at: None,
+            expires_due: None,
+            subscriptions: BTreeMap::new(),
+            entry: None,
+            outbound: Outbound::new(claim.epoch, limits),
+            inbound: Inbound::default(),
+            ownership: Ownership::Open,
+            claiming: None,
+            superseded: None,
+            reminder: None,
+            fragments: BTreeMap::new(),
+            hold_until: None,
+            seen: Seen::default(),
+            settled: VecDeque::new(),
+            armed: None,
+            routes_token: None,
+        }
+    }
+
+    /// Whether the session outlives its connection, and so has rows.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.expiry_secs != Some(0)
+    }
+
+    /// Whether only its log is still here.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.ownership, Ownership::Sealed(_))
+    }
+
+    /// The sealed state, if it is sealed.
+    pub(crate) fn sealed_mut(&mut self) -> Option<&mut Sealed> {
+        match &mut self.ownership {
+            Ownership::Open => None,
+            Ownership::Sealed(sealed) => Some(sealed),
+        }
+    }
+
+    /// The header row.
+    pub(crate) fn record(&self) -> SessionRecord {
+        let state = match self.ownership {
+            Ownership::Open => SessionState::Open,
+            Ownership::Sealed(sealed) => {
+                SessionState::Sealed { to: sealed.to, sealed_at: sealed.at }
+            }
+        };
+        let fragment = |(claim, fragment): (&Claim, &Fragment)| FragmentRecord {
+            claim: *claim,
+            headed: fragment.headed,
+        };
+        SessionRecord {
+            client: self.client.clone(),
+            claim: self.claim,
+            session_expiry_secs: self.expiry_secs,
+            protocol_version: self.protocol_version,
+            will: self.will.as_deref().map(will_to_record),
+            disconnected_at: self.disconnected_at,
+            state,
+            open_fragments: self.fragments.iter().map(fragment).collect(),
+            subscription_clock: self.encoded_entry(),
+        }
+    }
+
+    /// The session's registry entry, for the header row and the next owner; no bytes if there is
+    /// none, or it has outgrown what its homes take.
+    pub(crate) fn encoded_entry(&self) -> Bytes {
+        match self.entry.as_ref().map(|entry| entry.encode()) {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the replicated part of a session is left out");
+                Bytes::new()
+            }
+            None => Bytes::new(),
+        }
+    }
+
+    /// From now on messages are remembered: a log that may hold copies of them is merged.
+    pub(crate) fn remember_from(&mut self, now: Now) {
+        if self.seen.until.is_none() {
+            self.seen.until = Some(now.mono);
+            let settled = self.settled.iter().map(|(_, id)| *id);
+            self.seen.ids.extend(settled);
+        }
+    }
+
+    /// Remembers that a message was settled a moment ago.
+    pub(crate) fn note_settled(&mut self, id: MessageId, wall: UnixMillis) {
+        self.forget_settled(wall);
+        if self.settled.len() == SETTLED_MAX {
+            self.settled.pop_front();
+        }
+        self.settled.push_back((wall, id));
+    }
+
+    /// Messages the next owner must not take again: settled within the last moments, or seen here
+    /// while a copy may still come from an older log.
+    pub(crate) fn taken(&mut self, wall: UnixMillis) -> Vec<MessageId> {
+        self.forget_settled(wall);
+        let owed: FxHashSet<MessageId> =
+            self.outbound.after(OrderKey::default()).map(|(entry, _)| entry.message.id).collect();
+        let settled = self.settled.iter().map(|(_, id)| *id);
+        let mut taken: Vec<MessageId> =
+            settled.chain(self.seen.iter()).filter(|id| !owed.contains(id)).collect();
+        taken.sort_unstable();
+        taken.dedup();
+        taken
+    }
+
+    fn forget_settled(&mut self, wall: UnixMillis) {
+        while self.settled.front().is_some_and(|(at, _)| wall.since(*at) > SETTLED_AGE) {
+            self.settled.pop_front();
+        }
+    }
+
+    /// The earliest moment at which something about this session is due.
+    pub(crate) fn next_deadline(&self) -> Option<Millis> {
+        let imports = self.fragments.values().filter(|_| !self.is_sealed());
+        let imports = imports.filter_map(|fragment| fragment.import.poll_timeout());
+        let sealed = match self.ownership {
+            Ownership::Open => None,
+            Ownership::Sealed(Sealed { closed: true, .. }) => None,
+            Ownership::Sealed(Sealed { closes_at: Some(at), .. }) => Some(at),
+            Ownership::Sealed(Sealed { routes_known: true, linger_until, .. }) => {
+                Some(linger_until)
+            }
+            Ownership::Sealed(_) => None,
+        };
+        let pending = self.pending.as_ref().map(|pending| pending.deadline);
+        let seen = self.seen.until.filter(|_| self.fragments.is_empty());
+        let reminder = self.reminder.map(|(at, _)| at);
+        let fixed =
+            [self.will_due, self.expires_due, self.hold_until, sealed, pending, seen, reminder];
+        imports.chain(fixed.into_iter().flatten()).min()
+    }
+
+    /// Whether any older log has not yet been read up to where it was sealed.
+    pub(crate) fn import_comes_first(&self) -> bool {
+        self.fragments.values().any(|fragment| !fragment.import.is_caught_up())
+    }
+}
+
+/// A place in the queue, as it is named in the handover.
+pub(crate) fn cursor_of(order: OrderKey) -> Cursor {
+    Cursor { lane: order.lane, seq: order.seq }
+}
+
+/// The place a cursor names.
+pub(crate) fn order_of(cursor: Cursor) -> OrderKey {
+    OrderKey { lane: cursor.lane, seq: cursor.seq }
+}

@@ -1,0 +1,114 @@
+//! Beds joined by a stand-in for their hubs: handover frames pass at once while their link is up,
+//! one registry answers every look-up, and routes are settled as soon as somebody asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use verge_mesh_proto::crdt::sessions::RegistryEntry;
+use verge_mesh_proto::handover::HandoverFrame;
+use verge_model::ClientKey;
+
+use super::bed::Bed;
+use crate::shard::api::{HubMail, Mail};
+
+pub(super) struct Mesh {
+    pub(super) nodes: Vec<Bed>,
+    registry: BTreeMap<ClientKey, RegistryEntry>,
+    /// Links that are down.
+    cut: BTreeSet<(usize, usize)>,
+    /// Every frame that passed, or would have.
+    pub(super) frames: Vec<String>,
+}
+
+impl Mesh {
+    pub(super) fn new(names: &[&str]) -> Self {
+        Self {
+            nodes: names.iter().map(|name| Bed::in_mesh(name)).collect(),
+            registry: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            frames: Vec::new(),
+        }
+    }
+
+    /// Does something at one node, and lets all nodes run to quiet.
+    pub(super) fn at<R>(&mut self, node: usize, act: impl FnOnce(&mut Bed) -> R) -> R {
+        let result = act(&mut self.nodes[node]);
+        self.settle();
+        result
+    }
+
+    pub(super) fn cut(&mut self, a: usize, b: usize) {
+        self.cut.insert((a.min(b), a.max(b)));
+        self.tell(a, b, Mail::PeerDown);
+    }
+
+    pub(super) fn heal(&mut self, a: usize, b: usize) {
+        self.cut.remove(&(a.min(b), a.max(b)));
+        self.tell(a, b, Mail::PeerUp);
+    }
+
+    pub(super) fn crash(&mut self, node: usize) {
+        let bed = self.nodes.remove(node).crash();
+        self.nodes.insert(node, bed);
+        self.settle();
+    }
+
+    pub(super) fn wait(&mut self, millis: u64) {
+        let end = self.nodes[0].now + millis;
+        loop {
+            let due = self.nodes.iter().filter_map(Bed::next_due).min();
+            let Some(due) = due.filter(|due| *due <= end) else { break };
+            for node in &mut self.nodes {
+                node.wait_until(due.max(node.now));
+            }
+            self.settle();
+        }
+        for node in &mut self.nodes {
+            node.wait_until(end);
+        }
+    }
+
+    fn tell(&mut self, a: usize, b: usize, mail: impl Fn(verge_model::NodeKey) -> Mail) {
+        for (node, peer) in [(a, b), (b, a)] {
+            let key = self.nodes[peer].id.key();
+            self.nodes[node].mail(0, mail(key));
+        }
+        self.settle();
+    }
+
+    pub(super) fn settle(&mut self) {
+        while let Some(node) = self.nodes.iter().position(|node| !node.hub.is_empty()) {
+            let (shard, mail) = self.nodes[node].hub.pop_front().unwrap();
+            match mail {
+                HubMail::PutRegistry { client, entry } => {
+                    let entry = *entry;
+                    match self.registry.get_mut(&client) {
+                        Some(known) => known.merge(entry).unwrap(),
+                        None => {
+                            self.registry.insert(client, entry);
+                        }
+                    }
+                }
+                HubMail::Lookup { ticket, client, .. } => {
+                    let entry = self.registry.get(&client).cloned().map(Box::new);
+                    self.nodes[node].mail(shard, Mail::LookupAnswer { ticket, entry });
+                }
+                HubMail::RoutesSettled { token, .. } => {
+                    self.nodes[node].mail(shard, Mail::RoutesSettled { token });
+                }
+                HubMail::Handover { to, frame } => {
+                    let to = self.nodes.iter().position(|n| n.id.key() == to).unwrap();
+                    let from = self.nodes[node].id.clone();
+                    let body = HandoverFrame::decode(&frame).unwrap().body;
+                    let name = format!("{body:?}");
+                    let name = name.split([' ', '(']).next().unwrap_or_default();
+                    self.frames.push(format!("{from}→{} {name}", self.nodes[to].id));
+                    if !self.cut.contains(&(node.min(to), node.max(to))) {
+                        let mail = Mail::Handover { from: from.key(), frame };
+                        self.nodes[to].mail(0, mail);
+                    }
+                }
+                HubMail::AddRoute(_) | HubMail::RemoveRoute(_) | HubMail::Transient { .. } => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Transcripts of shards: these packets in, exactly those packets out.
+//!
+//! [`bed::Bed`] is a node of one or more shards over a store in memory; [`client::Client`] speaks
+//! through the codec. After every input the bed runs to quiet and checks the shards' invariants and
+//! the ledger. [`mesh::Mesh`] joins beds for handovers.
+
+mod bed;
+mod client;
+mod mesh;
+
+mod connect;
+mod crash;
+mod handover;
+mod honest;
+mod publish;
+mod retained;
+mod subscribe;
+mod will;

@@ -1,0 +1,130 @@
+//! The batch under way, and what waits for batches to become durable.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use verge_mesh_proto::crdt::sessions::RegistryEntry;
+use verge_model::{Claim, ClientKey, NodeKey};
+use verge_mqtt_proto::{AckKind, PacketId, ReasonCode};
+use verge_storage::{Batch, Promise};
+
+use super::api::{ConnId, Delivery, Mail, Output, SessionNo, ShardIndex, Ticket};
+use crate::planner::Deliveries;
+
+/// What happens when a batch is durable.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Hand out the deliveries of a plan.
+    Deliver(Deliveries),
+    /// Acknowledge a PUBLISH or PUBREL of the client.
+    Acknowledge { conn: ConnId, kind: AckKind, packet_id: PacketId, reason: ReasonCode },
+    /// Send the PUBLISH whose packet id was stored.
+    Publish { session: SessionNo, packet_id: PacketId },
+    /// Send the PUBREL whose state was stored.
+    Release { conn: ConnId, packet_id: PacketId },
+    /// Send an encoded packet.
+    Packet { conn: ConnId, packet: Bytes },
+    /// Accept the CONNECT: its session is stored.
+    Connected { conn: ConnId, session: SessionNo, session_present: bool },
+    /// Send a frame to another node.
+    Handover { to: NodeKey, frame: Bytes },
+    /// Tell the homes of a session what is stored of it here.
+    Registered { client: ClientKey, entry: Box<RegistryEntry> },
+    /// Begin, or go on, pulling the session's older logs: its claim is stored.
+    Claimed { session: SessionNo },
+    /// The header of an older log is stored.
+    HeaderStored { session: SessionNo, fragment: Claim },
+    /// Entries of an older log are stored.
+    EntriesStored { session: SessionNo, fragment: Claim },
+}
+
+/// A shard's turn.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) batch: Batch,
+    promise: Promise,
+    effects: Vec<Effect>,
+    /// Batches handed out and not yet committed, with their effects, oldest first.
+    waiting: VecDeque<(Ticket, Vec<Effect>)>,
+    next_ticket: u64,
+    /// Deliveries of this turn for each shard, not yet mailed.
+    deliveries: Vec<Vec<Delivery>>,
+    pub(super) outputs: VecDeque<Output>,
+    pub(super) dirty: Vec<ConnId>,
+    /// Handover frames of this node to itself.
+    pub(super) loopback: VecDeque<Bytes>,
+}
+
+impl Turn {
+    /// The first turn of a shard of a node with `shards` of them.
+    pub(super) fn new(shards: u16) -> Self {
+        Self {
+            batch: Batch::new(),
+            promise: Promise::Memory,
+            effects: Vec::new(),
+            waiting: VecDeque::new(),
+            next_ticket: 1,
+            deliveries: (0..shards).map(|_| Vec::new()).collect(),
+            outputs: VecDeque::new(),
+            dirty: Vec::new(),
+            loopback: VecDeque::new(),
+        }
+    }
+
+    /// Asks that this turn's rows be kept at least so well.
+    pub(super) fn promise(&mut self, promise: Promise) {
+        self.promise = self.promise.max(promise);
+    }
+
+    /// Lets `effect` happen when the rows of this turn, and all before, are durable.
+    pub(super) fn when_durable(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Whether rows or effects wait, of this turn or an earlier one.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.batch.is_empty() || !self.effects.is_empty()
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_waiting() && self.outputs.is_empty()
+    }
+
+    /// Queues a delivery for the mail of this turn.
+    pub(super) fn mail(&mut self, shard: ShardIndex, delivery: Delivery) {
+        self.deliveries[usize::from(shard.0)].push(delivery);
+    }
+
+    /// Closes the batch, then the mail.
+    pub(super) fn close(&mut self) {
+        if !self.batch.is_empty() || !self.effects.is_empty() {
+            let ticket = Ticket(self.next_ticket);
+            self.next_ticket += 1;
+            self.waiting.push_back((ticket, std::mem::take(&mut self.effects)));
+            let batch = std::mem::take(&mut self.batch);
+            let promise = std::mem::replace(&mut self.promise, Promise::Memory);
+            // Mail and frames of this turn stand behind the batch they came after.
+            self.outputs.push_back(Output::Commit { ticket, batch, promise });
+        }
+        for (index, deliveries) in self.deliveries.iter_mut().enumerate() {
+            if !deliveries.is_empty() {
+                let index = u16::try_from(index).expect("shards are counted in 16 bits");
+                self.outputs.push_back(Output::Mail {
+                    to: ShardIndex(index),
+                    mail: Mail::Deliver(std::mem::take(deliveries)),
+                });
+            }
+        }
+    }
+
+    /// The effects of a batch, and of all before it, that came back.
+    pub(super) fn committed(&mut self, ticket: Ticket) -> Vec<Effect> {
+        match self.waiting.front() {
+            Some((first, _)) if *first <= ticket => {
+                self.waiting.pop_front().map(|(_, effects)| effects).unwrap_or_default()
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Answers to the administrator.
+
+use super::Shard;
+use super::api::{Answer, ClientView, Query, SessionView, SubscriptionView};
+
+impl Shard {
+    /// Answers a question, in the order of clients.
+    pub(super) fn answer(&self, query: &Query) -> Answer {
+        match query {
+            Query::Clients => Answer::Clients(self.clients()),
+            Query::Sessions => Answer::Sessions(self.session_views()),
+            Query::Subscriptions => Answer::Subscriptions(self.subscription_views()),
+            Query::Held => {
+                Answer::Held(self.sessions.values().map(|s| s.outbound.len() as u64).sum())
+            }
+        }
+    }
+
+    fn clients(&self) -> Vec<ClientView> {
+        let served = self.conns.values().filter(|conn| !conn.is_waiting());
+        let view = |conn: &super::Conn| {
+            Some(ClientView {
+                client: conn.client.clone()?,
+                peer: conn.info.peer,
+                listener: conn.info.listener.clone(),
+                protocol_version: conn.version().level(),
+                keep_alive_secs: conn.keep_alive_secs,
+                clean_start: conn.clean_start,
+                connected_at: conn.connected_at,
+            })
+        };
+        let mut views: Vec<_> = served.filter_map(view).collect();
+        views.sort_by(|a, b| a.client.cmp(&b.client));
+        views
+    }
+
+    fn session_views(&self) -> Vec<SessionView> {
+        let view = |session: &super::Session| SessionView {
+            client: session.client.clone(),
+            claim: session.claim,
+            connected: session.conn.is_some(),
+            sealed: session.is_sealed(),
+            session_expiry_secs: session.expiry_secs,
+            subscriptions: session.subscriptions.len() as u64,
+            queued: session.outbound.len() as u64,
+            inflight: session.outbound.inflight_len() as u64,
+            open_fragments: session.fragments.len() as u64,
+        };
+        let mut views: Vec<_> = self.sessions.values().map(view).collect();
+        views.sort_by(|a, b| (&a.client, a.claim).cmp(&(&b.client, b.claim)));
+        views
+    }
+
+    fn subscription_views(&self) -> Vec<SubscriptionView> {
+        let open = self.sessions.values().filter(|session| !session.is_sealed());
+        let views = open.flat_map(|session| {
+            session.subscriptions.iter().map(|(filter, subscription)| SubscriptionView {
+                client: session.client.clone(),
+                filter: filter.clone(),
+                qos: subscription.qos.bits(),
+            })
+        });
+        let mut views: Vec<_> = views.collect();
+        views.sort_by(|a, b| (&a.client, &a.filter).cmp(&(&b.client, &b.filter)));
+        views
+    }
+}

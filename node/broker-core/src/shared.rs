@@ -1,0 +1,121 @@
+//! What all shards and the hub of a node have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use verge_model::{Hlc, Incarnation, MessageId, NodeKey, UnixMillis};
+
+use crate::ledger::{Counters, Ledger};
+use crate::retained::Retained;
+use crate::router::Router;
+use crate::rule::TopicRules;
+use crate::shard::api::SessionNo;
+
+/// Bits of a queue position or session number below the incarnation: numbers given in one life of
+/// a node lie above all of its earlier lives, without a look at what is stored.
+const LIFE_BITS: u32 = 40;
+
+/// Shared by reference count between the threads of a node. Everything in it is either read-mostly
+/// behind a lock or an atomic counter.
+#[derive(Debug)]
+pub struct NodeShared {
+    /// This node.
+    pub node: NodeKey,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Who wants which topic.
+    pub router: Router,
+    /// Retained messages.
+    pub retained: Retained,
+    /// Debts taken on and settled.
+    pub ledger: Ledger,
+    /// What happened, for metrics.
+    pub counters: Counters,
+    /// Class, scope, promise and uplink by topic.
+    pub rules: TopicRules,
+    /// Nodes that keep retained messages with us. A lock because it changes with membership only
+    /// and is read by PUBLISH with RETAIN only.
+    peers: RwLock<Arc<[NodeKey]>>,
+    message_seq: AtomicU64,
+    queue_seq: AtomicU64,
+    session_no: AtomicU64,
+    stamp: AtomicU64,
+}
+
+impl NodeShared {
+    /// The state of a node that begins a life.
+    #[must_use]
+    pub fn new(node: NodeKey, incarnation: Incarnation, rules: TopicRules) -> Self {
+        let life = u64::from(incarnation) << LIFE_BITS;
+        Self {
+            node,
+            incarnation,
+            router: Router::new(),
+            retained: Retained::default(),
+            ledger: Ledger::default(),
+            counters: Counters::default(),
+            rules,
+            peers: RwLock::new(Arc::from([])),
+            message_seq: AtomicU64::new(1),
+            queue_seq: AtomicU64::new(life + 1),
+            session_no: AtomicU64::new(life + 1),
+            stamp: AtomicU64::new(0),
+        }
+    }
+
+    /// The name of the next message this node accepts.
+    #[must_use]
+    pub fn next_message_id(&self) -> MessageId {
+        let seq = self.message_seq.fetch_add(1, Ordering::Relaxed);
+        MessageId { node: self.node, incarnation: self.incarnation, seq }
+    }
+
+    /// The next position in the queues of this node.
+    #[must_use]
+    pub fn next_queue_seq(&self) -> u64 {
+        self.queue_seq.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number of the next session.
+    #[must_use]
+    pub fn next_session_no(&self) -> SessionNo {
+        SessionNo(self.session_no.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A stamp greater than any this node gave before.
+    #[must_use]
+    pub fn stamp(&self, wall: UnixMillis) -> Hlc {
+        let floor = Hlc::from_wall(wall).0;
+        let next = |last: u64| Some((last + 1).max(floor));
+        let last = self.stamp.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        Hlc((last.unwrap_or_else(|last| last) + 1).max(floor))
+    }
+
+    /// The nodes that keep retained messages with us.
+    #[must_use]
+    pub fn peers(&self) -> Arc<[NodeKey]> {
+        self.peers.read().clone()
+    }
+
+    /// Replaces the nodes that keep retained messages with us.
+    pub fn set_peers(&self, peers: Vec<NodeKey>) {
+        *self.peers.write() = peers.into();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_grow_and_numbers_of_a_later_life_are_greater() {
+        let first = NodeShared::new(NodeKey(1), 1, TopicRules::default());
+        let second = NodeShared::new(NodeKey(1), 2, TopicRules::default());
+        assert!(first.stamp(UnixMillis(5)) < first.stamp(UnixMillis(5)));
+        assert!(first.stamp(UnixMillis(9)) < first.stamp(UnixMillis(3)));
+        assert!(first.next_queue_seq() < first.next_queue_seq());
+        assert!(first.next_queue_seq() < second.next_queue_seq());
+        assert!(first.next_session_no() < second.next_session_no());
+    }
+}

@@ -1,0 +1,59 @@
+//! `GET /openapi.json`: what the API can be asked.
+
+use serde_json::{Value, json};
+
+/// Paths that are read: path, what it answers, and whether it is paged.
+const READS: &[(&str, &str, bool)] = &[
+    ("/healthz", "The process runs", false),
+    ("/readyz", "The node serves", false),
+    ("/metrics", "Prometheus's text format", false),
+    ("/api/v1/node", "This node", false),
+    ("/api/v1/members", "Nodes of the mesh, this one included", true),
+    ("/api/v1/clients", "Connected clients", true),
+    ("/api/v1/sessions", "Sessions of this node", true),
+    ("/api/v1/handovers", "Sessions being handed over, to this node or from it", true),
+    ("/api/v1/subscriptions", "Subscriptions of this node's sessions", true),
+    ("/api/v1/routes", "Filters that nodes want", true),
+    ("/api/v1/retained", "Retained messages", true),
+    ("/api/v1/ledger", "Messages owed: opened, settled and held; the balance is 0", false),
+    ("/api/v1/nearest", "Nodes that serve clients, nearest first", false),
+];
+
+/// The description.
+#[must_use]
+pub fn document() -> Value {
+    let mut paths = serde_json::Map::new();
+    for (path, summary, paged) in READS {
+        let number = |name: &str, required: bool, kind: &str| json!({"name": name, "in": "query", "required": required, "schema": {"type": kind}});
+        let parameters = match (*paged, *path) {
+            (true, _) => vec![number("page", false, "integer"), number("limit", false, "integer")],
+            (false, "/api/v1/nearest") => {
+                vec![number("lat", true, "number"), number("lon", true, "number")]
+            }
+            (false, _) => Vec::new(),
+        };
+        let operation = json!({
+            "summary": summary,
+            "parameters": parameters,
+            "responses": {"200": {"description": summary}},
+        });
+        paths.insert((*path).to_owned(), json!({ "get": operation }));
+    }
+    let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string"}});
+    let kick = json!({
+        "summary": "End a client's connection",
+        "parameters": [id],
+        "responses": {"200": {"description": "Done"}},
+    });
+    paths.insert("/api/v1/clients/{id}/kick".to_owned(), json!({ "post": kick }));
+    let drain = json!({
+        "summary": "Stop accepting, flush, and end the node",
+        "responses": {"200": {"description": "Begun"}},
+    });
+    paths.insert("/api/v1/drain".to_owned(), json!({ "post": drain }));
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Verge admin API", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths,
+    })
+}

@@ -1,0 +1,350 @@
+//! The composition of a node: everything from outside comes in here, and is wired in order of
+//! dependence.
+
+mod settings;
+mod threads;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use verge_broker_core::hub::Hub;
+use verge_broker_core::rule::RuleError;
+use verge_broker_core::shard::Shard;
+use verge_broker_core::shard::api::{Mail, ShardIndex};
+use verge_broker_core::shard::restore;
+use verge_broker_core::shared::NodeShared;
+use verge_mesh_proto::{MeshCore, Restored};
+use verge_storage::{Store, StoreError};
+use verge_storage_rocksdb::{RocksStore, Writer, WriterHandle};
+
+pub use self::threads::Alarm;
+use self::threads::{Alarms, Threads};
+use crate::admin::views::{NodeAnswer, rfc3339};
+use crate::admin::{self, Admin, AdminError, AdminServer};
+use crate::clock::{self, Clock};
+use crate::config::Config;
+use crate::listener::{Arrival, Doorman, ListenError, Listener};
+use crate::mesh::links::{IdentitySetupError, links_config};
+use crate::mesh::view::MeshView;
+use crate::mesh::{HubMailbox, MeshError, MeshSetup};
+use crate::shard::{self, ARRIVALS_MAX, Mailboxes, ShardMail, ShardMailbox, ShardSetup};
+
+/// Batches that wait for the storage writer; each is a turn of a shard, so this is far more than
+/// shards produce while one fsync takes.
+const WRITER_QUEUE_MAX: usize = 4_096;
+
+/// Why a node did not start. Nothing of it is running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A client listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The admin API.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The mesh certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentitySetupError),
+    /// The mesh.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// A topic rule.
+    #[error("topics: {0}")]
+    Rules(#[from] RuleError),
+    /// A thread.
+    #[error("a thread did not start: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A node that serves.
+pub struct Node {
+    config: Config,
+    listeners: Vec<Arc<str>>,
+    mesh_addr: Option<SocketAddr>,
+    admin_addr: SocketAddr,
+    ready: Arc<AtomicBool>,
+    mailboxes: Mailboxes,
+    /// True when listeners are to stop.
+    stop: watch::Sender<bool>,
+    /// True when the admin API is to stop.
+    admin_stop: watch::Sender<bool>,
+    /// True when an operator asked the node to go down.
+    drain: watch::Receiver<bool>,
+    alarms: Alarms,
+    threads: Threads,
+}
+
+/// Why a node goes down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It was asked to.
+    Asked(&'static str),
+    /// One of its threads ended.
+    Broken(String),
+}
+
+impl Node {
+    /// Starts a node: ports first, since they fail most often and cost nothing; then the data
+    /// directory, what it holds, and the threads.
+    ///
+    /// # Errors
+    /// What is in the way, in one line.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let clock = Clock::start();
+        let id = &config.node.id;
+        let admin_server = AdminServer::bind(config.admin.listen)?;
+        let listeners = Listener::bind_all(&config)?;
+        let urls: Vec<Arc<str>> = listeners.iter().map(|listener| listener.url().clone()).collect();
+        let links = if config.mesh.is_on() { Some(links_config(&config.mesh, id)?) } else { None };
+
+        let store = Arc::new(RocksStore::open(&settings::store(&config), id, rand::random())?);
+        let identity = store.identity().clone();
+        let rules = settings::topic_rules(&config)?;
+        let shared = Arc::new(NodeShared::new(id.key(), identity.incarnation, rules));
+        let restored = restore::load(&*store, &shared)?;
+        let mesh_restored = Restored::load(&*store)?;
+        tracing::info!(
+            node = %id, incarnation = identity.incarnation, sessions = restored.sessions.len(),
+            damaged = restored.damaged, "data directory opened"
+        );
+        if !restored.cleanup.is_empty() {
+            store.commit(&[restored.cleanup], false)?;
+        }
+
+        let count = settings::shard_count(&config);
+        let seed: u64 = rand::random();
+        let mut shards: Vec<Shard> = (0..count)
+            .map(|index| {
+                let config = settings::shard(&config, ShardIndex(index), count);
+                Shard::new(config, Arc::clone(&shared), seed.wrapping_add(u64::from(index)))
+            })
+            .collect();
+        let now = clock.now();
+        for session in restored.sessions {
+            shards[usize::from(session.shard(count).0)].restore(session, now);
+        }
+
+        let mut threads = Threads::default();
+        let (alarm, alarms) = Alarms::new();
+        let store: Arc<dyn Store> = store;
+        let (writer, writing) = Writer::spawn(Arc::clone(&store), WRITER_QUEUE_MAX);
+        threads.writer = Some(writing);
+        let mailboxes = Mailboxes {
+            shards: (0..count).map(|_| ShardMailbox::new()).collect(),
+            hub: HubMailbox::default(),
+        };
+        let view = Arc::new(ArcSwap::from_pointee(MeshView::default()));
+
+        let mesh = MeshSetup {
+            links,
+            hub: {
+                let (config, shared, urls) = (config.clone(), Arc::clone(&shared), urls.clone());
+                let admin = admin_server.addr();
+                Box::new(move |bound| {
+                    let mesh = settings::mesh(&config, &identity, bound, &urls, admin);
+                    let mut core = MeshCore::new(mesh, mesh_restored, clock.now(), rand::random());
+                    for filter in shared.router.routes() {
+                        core.add_route(filter.as_str());
+                    }
+                    Hub::new(settings::hub(&config, count), core, shared)
+                })
+            },
+            clock,
+            writer: writer.clone(),
+            store: Arc::clone(&store),
+            mailboxes: mailboxes.clone(),
+            uplink: config.uplink.clone(),
+            view: Arc::clone(&view),
+            alarm: alarm.clone(),
+        };
+        let (thread, mesh_addr) = crate::mesh::spawn(mesh)?;
+        threads.mesh = Some(thread);
+
+        let ready = Arc::new(AtomicBool::new(false));
+        let (admin_stop, admin_stopped) = watch::channel(false);
+        let (ask_drain, drain) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
+        let admin = Admin {
+            node: NodeAnswer {
+                node_id: id.to_string(),
+                role: config.node.role.as_str(),
+                region: config.node.region.clone(),
+                position: config.node.position.map(|position| position.0),
+                listeners: urls.iter().map(|url| url.to_string()).collect(),
+                mesh_addr: mesh_addr.map(|addr| addr.to_string()),
+                incarnation: store.identity().incarnation,
+                version: env!("CARGO_PKG_VERSION"),
+                shards: shards.len(),
+                ready: false,
+                started_at: rfc3339(clock::wall()),
+                process_id: std::process::id(),
+            },
+            shared,
+            mailboxes: mailboxes.clone(),
+            mesh: view,
+            store,
+            writer: writer.clone(),
+            ready: Arc::clone(&ready),
+            drain: ask_drain,
+        };
+        let admin_addr = admin_server.addr();
+        threads.admin = Some(admin_server.serve(admin::routes(Arc::new(admin)), admin_stopped)?);
+
+        let clients = Clients { config: &config, clock, writer, mailboxes: &mailboxes, alarm };
+        clients.serve(shards, listeners, &stopped, &mut threads)?;
+        ready.store(true, Ordering::Release);
+        let listeners = urls;
+        Ok(Self {
+            config,
+            listeners,
+            mesh_addr,
+            admin_addr,
+            ready,
+            mailboxes,
+            stop,
+            admin_stop,
+            drain,
+            alarms,
+            threads,
+        })
+    }
+
+    /// Where clients connect, with real ports.
+    #[must_use]
+    pub fn listeners(&self) -> &[Arc<str>] {
+        &self.listeners
+    }
+
+    /// Where the admin API answers.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Says on standard output that the node serves.
+    pub fn announce(&self) {
+        let mut line =
+            format!("ready node={} listeners={}", self.config.node.id, self.listeners.join(","));
+        if let Some(addr) = self.mesh_addr {
+            line.push_str(&format!(" mesh={addr}"));
+        }
+        line.push_str(&format!(" admin={}\n", self.admin_addr));
+        let mut out = io::stdout().lock();
+        // Whoever started the node may not listen.
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    }
+
+    /// Waits until the node is to go down.
+    #[must_use]
+    pub fn wait(&mut self) -> Reason {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return Reason::Broken(format!("signals cannot be waited for: {error}")),
+        };
+        runtime.block_on(async {
+            let (Ok(mut term), Ok(mut int)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                return Reason::Broken("signals cannot be waited for".to_owned());
+            };
+            tokio::select! {
+                _ = term.recv() => Reason::Asked("SIGTERM"),
+                _ = int.recv() => Reason::Asked("SIGINT"),
+                Ok(_) = self.drain.wait_for(|drain| *drain) => Reason::Asked("the admin API"),
+                thread = self.alarms.recv() => Reason::Broken(format!("thread {thread} ended")),
+            }
+        })
+    }
+
+    /// Takes the node down: no new clients, the present ones are told, everything is written, and
+    /// the mesh hears of it. Gives up, and says so, after `shutdown.deadline`; what is on disk then
+    /// is taken up at the next start.
+    pub fn drain(self) {
+        let deadline = clock::instant() + self.config.shutdown.deadline.0.0;
+        let mut threads = self.threads;
+        self.ready.store(false, Ordering::Release);
+        self.stop.send_replace(true);
+        for mailbox in self.mailboxes.shards.iter() {
+            mailbox.put(ShardMail(Mail::Shutdown));
+        }
+        let mut done = threads::join_by(std::mem::take(&mut threads.shards), deadline);
+        self.mailboxes.hub.stop();
+        done &= threads::join_by(threads.mesh.take(), deadline);
+        self.admin_stop.send_replace(true);
+        done &= threads::join_by(threads.admin.take(), deadline);
+        // Every handle of the writer went with its thread, so it flushes and ends.
+        done &= threads::join_by(threads.writer.take(), deadline);
+        if done {
+            tracing::info!("everything is written");
+        } else {
+            tracing::warn!("not everything ended within shutdown.deadline");
+        }
+    }
+}
+
+/// What shard threads are started with.
+struct Clients<'a> {
+    config: &'a Config,
+    clock: Clock,
+    writer: WriterHandle,
+    mailboxes: &'a Mailboxes,
+    alarm: threads::Alarm,
+}
+
+impl Clients<'_> {
+    /// Starts a thread per shard; listeners are spread over them.
+    fn serve(
+        self,
+        shards: Vec<Shard>,
+        listeners: Vec<Listener>,
+        stopped: &watch::Receiver<bool>,
+        threads: &mut Threads,
+    ) -> io::Result<()> {
+        let (doors, arrivals): (Vec<mpsc::Sender<Arrival>>, Vec<_>) =
+            shards.iter().map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
+        let doors: Arc<[_]> = doors.into();
+        let mut listeners_of: Vec<Vec<(Listener, Doorman)>> =
+            shards.iter().map(|_| Vec::new()).collect();
+        for (place, listener) in listeners.into_iter().enumerate() {
+            let index = place % shards.len();
+            let doorman = Doorman {
+                shards: Arc::clone(&doors),
+                here: ShardIndex(u16::try_from(index).expect("shards are counted in 16 bits")),
+                connect_timeout: self.config.session.connect_timeout.0.0,
+                limits: settings::decode_limits(self.config),
+            };
+            listeners_of[index].push((listener, doorman));
+        }
+        for (index, ((core, arrivals), listeners)) in
+            (0_u16..).zip(shards.into_iter().zip(arrivals).zip(listeners_of))
+        {
+            threads.shards.push(shard::spawn(ShardSetup {
+                core,
+                index: ShardIndex(index),
+                clock: self.clock,
+                writer: self.writer.clone(),
+                mailboxes: self.mailboxes.clone(),
+                arrivals,
+                listeners,
+                stop: stopped.clone(),
+                alarm: self.alarm.clone(),
+            })?);
+        }
+        Ok(())
+    }
+}
+
+/// The environment, as far as it is text.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

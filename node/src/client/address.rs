@@ -1,0 +1,118 @@
+//! Where a server listens, as text: `tcp://host:port`, `tls://host:port`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How a server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Plain TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+/// A server's address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// How it is reached.
+    pub scheme: Scheme,
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+/// The port registered for MQTT.
+const PORT_TCP: u16 = 1883;
+/// The port registered for MQTT over TLS.
+const PORT_TLS: u16 = 8883;
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || {
+            format!(
+                "'{text}' is not a server address; write tcp://HOST[:PORT] or tls://HOST[:PORT]"
+            )
+        };
+        let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
+        let (scheme, default_port) = match scheme {
+            "tcp" | "mqtt" => (Scheme::Tcp, PORT_TCP),
+            "tls" | "mqtts" | "ssl" => (Scheme::Tls, PORT_TLS),
+            _ => return Err(wanted()),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = split_port(rest).ok_or_else(wanted)?;
+        let port = match port {
+            None => default_port,
+            Some(digits) => digits.parse().map_err(|_| wanted())?,
+        };
+        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
+            return Err(wanted());
+        }
+        Ok(Self { scheme, host: host.to_owned(), port })
+    }
+}
+
+/// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`.
+fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, after) = rest.split_once(']')?;
+        return match after.strip_prefix(':') {
+            Some(port) => Some((host, Some(port))),
+            None if after.is_empty() => Some((host, None)),
+            None => None,
+        };
+    }
+    match text.split_once(':') {
+        // More than one colon and no brackets: an IPv6 address has swallowed the port.
+        Some((_, port)) if port.contains(':') => None,
+        Some((host, port)) => Some((host, Some(port))),
+        None => Some((text, None)),
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Tcp => "tcp",
+            Scheme::Tls => "tls",
+        };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_back_as_they_are_written() {
+        let cases = [
+            ("tcp://127.0.0.1:1884", "tcp://127.0.0.1:1884"),
+            ("tls://edge.example", "tls://edge.example:8883"),
+            ("mqtt://localhost/", "tcp://localhost:1883"),
+            ("localhost:1", "tcp://localhost:1"),
+            ("mqtts://[::1]", "tls://[::1]:8883"),
+            ("tcp://[::1]:7", "tcp://[::1]:7"),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(text.parse::<Address>().map(|a| a.to_string()), Ok(wanted.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in
+            ["", "tcp://", "ftp://a", "tcp://a:b", "tcp://a:70000", "::1", "tcp://[::1", "a b"]
+        {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}

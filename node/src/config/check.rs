@@ -1,0 +1,175 @@
+//! What a configuration must fulfil as a whole, beyond each value by itself.
+
+use std::net::SocketAddr;
+
+use verge_model::Role;
+use verge_mqtt_proto::topic::filter::TopicFilter;
+
+use super::error::ConfigError;
+use super::sections::{ClientCertificate, Config, MeshSection};
+use super::text::Scheme;
+
+/// Most shards; far beyond any machine this runs on.
+const SHARDS_MAX: u16 = 256;
+
+/// Smallest largest packet: a CONNECT with everything a plain client sends.
+const PACKET_BYTES_MAX_LEAST: usize = 1_024;
+
+/// Checks what no single value shows.
+///
+/// # Errors
+/// The first thing that does not go together, with the key to change.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    numbers(config)?;
+    listeners(config)?;
+    filters(config)?;
+    mesh(&config.mesh)
+}
+
+fn wrong(text: impl Into<String>) -> Result<(), ConfigError> {
+    Err(ConfigError::Conflict(text.into()))
+}
+
+fn numbers(config: &Config) -> Result<(), ConfigError> {
+    let session = &config.session;
+    if config.node.shards > SHARDS_MAX {
+        return wrong(format!("node.shards = {}: at most {SHARDS_MAX}", config.node.shards));
+    }
+    if session.qos_max > 2 {
+        return wrong(format!("session.qos_max = {}: QoS is 0, 1 or 2", session.qos_max));
+    }
+    for (key, value) in [
+        ("session.receive_maximum", usize::from(session.receive_maximum)),
+        ("session.inflight_max", usize::from(session.inflight_max)),
+        ("queue.messages_max", config.queue.messages_max),
+        ("queue.bytes_max", config.queue.bytes_max),
+        ("queue.output_bytes_high", config.queue.output_bytes_high),
+        ("handover.imports_max", config.handover.imports_max),
+        ("uplink.batch_rows_max", config.uplink.batch_rows_max),
+        ("uplink.batch_bytes_max", config.uplink.batch_bytes_max),
+    ] {
+        if value == 0 {
+            return wrong(format!("{key} = 0: at least 1"));
+        }
+    }
+    let packet = session.packet_bytes_max;
+    let most = verge_mesh::FRAME_BYTES_MAX / 2;
+    if !(PACKET_BYTES_MAX_LEAST..=most).contains(&packet) {
+        return wrong(format!(
+            "session.packet_bytes_max = {packet}: between {PACKET_BYTES_MAX_LEAST} and {most}"
+        ));
+    }
+    Ok(())
+}
+
+fn listeners(config: &Config) -> Result<(), ConfigError> {
+    match config.node.role {
+        Role::Cloud => return Ok(()),
+        Role::Rsu | Role::Regional => {}
+    }
+    let tls = &config.tls;
+    let asks_tls = config.listeners.iter().find(|listener| listener.url.0.scheme == Scheme::Tls);
+    if let Some(listener) = asks_tls
+        && (tls.cert.is_none() || tls.key.is_none())
+    {
+        return wrong(format!(
+            "listener {}: set tls.cert and tls.key (`verge pki issue server` makes them for trials)",
+            listener.url.0
+        ));
+    }
+    if tls.client_certificate != ClientCertificate::None && tls.client_ca.is_none() {
+        return wrong("tls.client_certificate: set tls.client_ca to the authorities of clients");
+    }
+    Ok(())
+}
+
+fn filters(config: &Config) -> Result<(), ConfigError> {
+    let topics = config.topics.iter().map(|rule| ("topics.filter", &rule.filter));
+    let selected = config.uplink.select.iter().map(|filter| ("uplink.select", filter));
+    for (key, filter) in topics.chain(selected) {
+        if let Err(error) = TopicFilter::parse(filter) {
+            return wrong(format!("{key} = \"{filter}\": not a topic filter: {error}"));
+        }
+    }
+    Ok(())
+}
+
+fn mesh(mesh: &MeshSection) -> Result<(), ConfigError> {
+    if !mesh.is_on() {
+        return Ok(());
+    }
+    let loopback = |addr: &SocketAddr| addr.ip().is_loopback();
+    if mesh.dev {
+        let addresses = mesh.listen.iter().chain(&mesh.advertise).chain(&mesh.join);
+        if let Some(addr) = addresses.into_iter().find(|addr| !loopback(addr)) {
+            return wrong(format!(
+                "mesh.dev = true is for loopback only, and {addr} is not: use a certificate of \
+                 your mesh (`verge pki init`, `verge pki issue node`)"
+            ));
+        }
+        return Ok(());
+    }
+    for (key, path) in [("mesh.cert", &mesh.cert), ("mesh.key", &mesh.key), ("mesh.ca", &mesh.ca)] {
+        if path.is_none() {
+            return wrong(format!(
+                "the mesh needs {key}: make certificates with `verge pki init` and `verge pki \
+                 issue node NAME`, or try nodes on loopback with --set mesh.dev=true"
+            ));
+        }
+    }
+    match mesh.listen {
+        Some(listen)
+            if listen.ip().is_unspecified() && mesh.advertise.is_none() && !mesh.dials_only =>
+        {
+            wrong(format!(
+                "mesh.listen = {listen} does not tell peers where to reach this node: set \
+                 mesh.advertise, or mesh.dials_only = true behind a NAT"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Loader;
+
+    fn complaint(settings: &[&str]) -> String {
+        let mut loader = Loader::new();
+        for setting in settings {
+            loader.set(setting).unwrap();
+        }
+        let loaded = loader.finish(Role::Rsu).unwrap();
+        check(&loaded.config).map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn each_complaint_names_the_key_to_change() {
+        let transcript: &[(&[&str], &str)] = &[
+            (&[], ""),
+            (&["listeners=tls://127.0.0.1:8883"], "set tls.cert and tls.key"),
+            (&["tls.client_certificate=required"], "set tls.client_ca"),
+            (&["uplink.select=a/#/b"], "uplink.select = \"a/#/b\": not a topic filter"),
+            (&["session.qos_max=3"], "session.qos_max = 3"),
+            (&["queue.messages_max=0"], "queue.messages_max = 0: at least 1"),
+            (&["session.packet_bytes_max=10"], "session.packet_bytes_max = 10: between"),
+            (&["mesh.listen=127.0.0.1:0"], "mesh.dev=true"),
+            (&["mesh.listen=127.0.0.1:0", "mesh.dev=true"], ""),
+            (&["mesh.listen=192.0.2.1:7883", "mesh.dev=true"], "192.0.2.1:7883 is not"),
+            (&["mesh.join=192.0.2.1:7883", "mesh.dev=true"], "192.0.2.1:7883 is not"),
+            (
+                &["mesh.listen=0.0.0.0:7883", "mesh.cert=a", "mesh.key=b", "mesh.ca=c"],
+                "set mesh.advertise",
+            ),
+        ];
+        for (settings, wanted) in transcript {
+            let said = complaint(settings);
+            assert!(
+                said.contains(wanted) && said.is_empty() == wanted.is_empty(),
+                "{settings:?}: {said}"
+            );
+            assert!(!said.contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! `verge check`: every setting with its value, where it came from, and what it means.
+
+use std::fmt::Write;
+
+use super::load::{self, Loaded};
+use super::sections::Config;
+
+/// What each key means, in the order of the file.
+const MEANINGS: &[(&str, &str)] = &[
+    ("node.id", "name of the node in the mesh and in its certificate"),
+    ("node.role", "profile of defaults: rsu, regional or cloud"),
+    ("node.region", "nodes of one region know each other's routes and sessions"),
+    ("node.position", "where the node stands, for steering vehicles: \"LAT,LON\""),
+    ("node.data_dir", "directory of everything the node keeps"),
+    ("node.shards", "threads that serve clients; 0 is one per core"),
+    ("listeners", "where clients connect"),
+    ("tls.cert", "certificate chain of the tls:// listeners"),
+    ("tls.key", "private key of that certificate"),
+    ("tls.client_ca", "authorities whose client certificates are accepted"),
+    ("tls.client_crl", "client certificates that are revoked"),
+    ("tls.client_certificate", "none, optional or required"),
+    ("auth.allow_anonymous", "who needs no credentials: loopback, always or never"),
+    ("session.expiry_max", "longest Session Expiry Interval granted"),
+    ("session.v3_expiry", "how long a 3.1.1 session outlives its connection"),
+    ("session.receive_maximum", "unacknowledged publications a client may have here"),
+    ("session.inflight_max", "unacknowledged messages sent to a client"),
+    ("session.topic_alias_maximum", "topic aliases a client may use"),
+    ("session.keep_alive_max", "longest keep alive granted"),
+    ("session.packet_bytes_max", "largest packet taken from a client"),
+    ("session.connect_timeout", "time from a connection's start to its CONNECT"),
+    ("session.qos_max", "highest QoS granted"),
+    ("queue.messages_max", "messages kept for a session"),
+    ("queue.bytes_max", "bytes kept for a session"),
+    ("queue.output_bytes_high", "bytes waiting for a slow connection before its queue stops"),
+    ("handover.lookup", "time to find out which node owns a session"),
+    ("handover.hold", "time new messages wait for older ones still on their way"),
+    ("handover.unreachable_wait", "time a CONNECT waits for an old owner that does not answer"),
+    ("handover.linger", "time an old owner still takes late messages"),
+    ("handover.imports_max", "sessions moved here at once"),
+    ("mesh.listen", "UDP address for links of other nodes; not set is no mesh unless mesh.join is"),
+    ("mesh.advertise", "address at which peers reach this node; not set is mesh.listen"),
+    ("mesh.join", "nodes to join the mesh by"),
+    ("mesh.dials_only", "peers cannot dial this node (NAT); it dials them"),
+    ("mesh.dev", "trust all nodes of this user on loopback; for trials"),
+    ("mesh.cert", "mesh certificate of this node"),
+    ("mesh.key", "private key of that certificate"),
+    ("mesh.ca", "authority of the mesh"),
+    ("mesh.crl", "mesh certificates that are revoked"),
+    (
+        "storage.promise",
+        "what an acknowledgement survives: memory, buffered (the process), synced (power)",
+    ),
+    ("storage.cache_bytes", "memory for reading"),
+    ("storage.write_buffer_bytes", "memory for writing"),
+    ("topics", "class and scope of publications by topic; the first match decides"),
+    ("uplink.select", "filters of publications that go to the cloud tier"),
+    ("uplink.batch_rows_max", "most rows sent at once"),
+    ("uplink.batch_bytes_max", "most bytes sent at once, before compression"),
+    ("uplink.linger", "time rows wait for a fuller batch"),
+    ("lake.dir", "directory of the cloud tier's tables"),
+    ("lake.commit_interval", "time batches are gathered for one commit"),
+    ("lake.commit_rows_max", "rows with which a commit does not wait longer"),
+    ("admin.listen", "address of the admin HTTP API"),
+    ("log.format", "text or json"),
+    ("log.level", "error, warn, info, debug or trace; also by module"),
+    ("shutdown.deadline", "longest time from SIGTERM to the end"),
+];
+
+/// The meaning of a key.
+fn meaning(key: &str) -> &'static str {
+    MEANINGS.iter().find(|(name, _)| *name == key).map_or("", |(_, meaning)| meaning)
+}
+
+/// The whole configuration as text: valid TOML, with a comment on each line.
+#[must_use]
+pub fn explain(loaded: &Loaded) -> String {
+    let tree = load::tree(&loaded.config);
+    let mut out = summary(&loaded.config);
+    let mut open = String::new();
+    let (lists, values): (Vec<_>, Vec<_>) =
+        MEANINGS.iter().map(|(key, _)| *key).partition(|key| !key.contains('.'));
+    let width = 46;
+    for key in values {
+        let (section, name) = key.split_once('.').unwrap_or((key, ""));
+        if section != open {
+            section.clone_into(&mut open);
+            let _ = writeln!(out, "\n[{section}]");
+        }
+        let value = load::at(&tree, key).cloned().unwrap_or_default();
+        let line = match value.is_null() {
+            true => format!("# {name} is not set"),
+            false => format!("{name} = {value}"),
+        };
+        let place = loaded.sources.get(key).map(|place| format!(" (from {place})"));
+        let _ = writeln!(out, "{line:width$} # {}{}", meaning(key), place.unwrap_or_default());
+    }
+    for key in lists {
+        for item in load::at(&tree, key).and_then(|list| list.as_array()).into_iter().flatten() {
+            let _ = writeln!(out, "\n[[{key}]] # {}", meaning(key));
+            for (name, value) in item.as_object().into_iter().flatten() {
+                if !value.is_null() {
+                    let _ = writeln!(out, "{name} = {value}");
+                }
+            }
+        }
+    }
+    out
+}
+
+/// A few sentences on what the node would be.
+fn summary(config: &Config) -> String {
+    let mut out = String::new();
+    let node = &config.node;
+    let _ = writeln!(out, "# Node {} of region {}, role {}.", node.id, node.region, node.role);
+    for listener in &config.listeners {
+        let promise = listener.promise.unwrap_or(config.storage.promise).0;
+        let _ = writeln!(
+            out,
+            "# Clients connect at {}; acknowledged publications are {promise}.",
+            listener.url.0
+        );
+    }
+    let mesh = match (config.mesh.listen, config.mesh.join.len()) {
+        (None, 0) => "# No mesh: mesh.listen and mesh.join are not set.".to_owned(),
+        (Some(listen), 0) => format!("# Other nodes join at {listen}."),
+        (Some(listen), joins) => format!("# Links at {listen}; joins by {joins} address(es)."),
+        (None, joins) => {
+            format!("# Joins by {joins} address(es), at a port of the system's choice.")
+        }
+    };
+    let _ = writeln!(out, "{mesh}");
+    if !config.uplink.select.is_empty() {
+        let _ = writeln!(out, "# Goes to the cloud tier: {}.", config.uplink.select.join(", "));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use verge_model::Role;
+
+    use super::*;
+    use crate::config::Loader;
+
+    #[test]
+    fn every_key_has_a_meaning_and_every_meaning_a_key() {
+        let loaded = Loader::new().finish(Role::Rsu).unwrap();
+        let mut keys = load::keys(&load::tree(&loaded.config));
+        let mut explained: Vec<_> = MEANINGS.iter().map(|(key, _)| (*key).to_owned()).collect();
+        keys.sort();
+        explained.sort();
+        assert_eq!(keys, explained);
+    }
+
+    #[test]
+    fn an_explanation_is_a_configuration_again() {
+        let mut loader = Loader::new();
+        loader.set("node.id=rsu-1").unwrap();
+        loader.set("node.position=48.1,11.5").unwrap();
+        loader.set("uplink.select=a/#,b/+").unwrap();
+        let loaded = loader.finish(Role::Regional).unwrap();
+        let text = explain(&loaded);
+        assert!(text.contains("\"rsu-1\"") && text.contains("(from --set)"), "{text}");
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let mut again = Loader::new();
+        again.file(file.path()).unwrap();
+        assert_eq!(again.finish(Role::Rsu).unwrap().config, loaded.config);
+    }
+}

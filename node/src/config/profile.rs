@@ -1,0 +1,124 @@
+//! Defaults by role. A role is nothing else: every value below can be set by hand.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use verge_model::{NodeId, Role};
+use verge_storage::Promise;
+
+use super::sections::*;
+use super::text::{ListenerUrl, Scheme, Span, SpanOrNever, Text};
+
+/// The port of the admin API.
+pub const ADMIN_PORT: u16 = 18_083;
+
+/// The standard port of MQTT.
+pub const MQTT_PORT: u16 = 1_883;
+
+const MIB: usize = 1024 * 1024;
+
+/// What a node of `role` does when nothing is configured.
+#[must_use]
+pub fn defaults(role: Role, id: NodeId) -> Config {
+    // A roadside unit has 512 MB, a regional server some gigabytes.
+    let large = match role {
+        Role::Rsu => false,
+        Role::Regional | Role::Cloud => true,
+    };
+    let pick = |small: usize, big: usize| if large { big } else { small };
+    Config {
+        node: NodeSection {
+            id,
+            role,
+            region: "default".to_owned(),
+            position: None,
+            data_dir: "./verge-data".into(),
+            shards: 0,
+        },
+        listeners: match role {
+            Role::Rsu | Role::Regional => vec![ListenerSection::of(local_listener())],
+            Role::Cloud => Vec::new(),
+        },
+        tls: TlsSection {
+            cert: None,
+            key: None,
+            client_ca: None,
+            client_crl: None,
+            client_certificate: ClientCertificate::None,
+        },
+        auth: AuthSection { allow_anonymous: Anonymous::Loopback },
+        session: SessionSection {
+            expiry_max: Text(SpanOrNever(Some(days(7)))),
+            v3_expiry: Text(SpanOrNever(Some(days(1)))),
+            receive_maximum: 256,
+            inflight_max: 64,
+            topic_alias_maximum: 32,
+            keep_alive_max: secs(1_200),
+            packet_bytes_max: MIB,
+            connect_timeout: secs(10),
+            qos_max: 2,
+        },
+        queue: QueueSection {
+            messages_max: pick(10_000, 100_000),
+            bytes_max: pick(16 * MIB, 128 * MIB),
+            output_bytes_high: 256 * 1024,
+        },
+        handover: HandoverSection {
+            lookup: Text(Span(Duration::from_millis(300))),
+            hold: secs(2),
+            unreachable_wait: secs(2),
+            linger: secs(30),
+            imports_max: pick(64, 256),
+        },
+        mesh: MeshSection {
+            listen: None,
+            advertise: None,
+            join: Vec::new(),
+            dials_only: false,
+            dev: false,
+            cert: None,
+            key: None,
+            ca: None,
+            crl: None,
+        },
+        storage: StorageSection {
+            promise: Text(Promise::Synced),
+            cache_bytes: pick(16 * MIB, 256 * MIB),
+            write_buffer_bytes: pick(16 * MIB, 128 * MIB),
+        },
+        topics: Vec::new(),
+        uplink: UplinkSection {
+            select: Vec::new(),
+            batch_rows_max: 4_096,
+            batch_bytes_max: MIB,
+            linger: Text(Span(Duration::from_millis(200))),
+        },
+        lake: LakeSection {
+            dir: "./verge-lake".to_owned(),
+            commit_interval: secs(1),
+            commit_rows_max: 100_000,
+        },
+        admin: AdminSection { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)) },
+        log: LogSection { format: LogFormat::Text, level: "info".to_owned() },
+        shutdown: ShutdownSection { deadline: secs(10) },
+    }
+}
+
+/// The name of a node that was given none: the machine's, as far as it fits.
+#[must_use]
+pub fn default_node_id() -> NodeId {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    host.trim().parse().unwrap_or_else(|_| "verge".parse().expect("a letter begins it"))
+}
+
+fn local_listener() -> ListenerUrl {
+    ListenerUrl { scheme: Scheme::Tcp, authority: format!("{}:{MQTT_PORT}", Ipv4Addr::LOCALHOST) }
+}
+
+fn secs(number: u64) -> Text<Span> {
+    Text(Span(Duration::from_secs(number)))
+}
+
+fn days(number: u64) -> Duration {
+    Duration::from_secs(number * 24 * 3_600)
+}

@@ -1,0 +1,353 @@
+//! The sections of a configuration file and their types. Defaults by role are in `profile`, what
+//! each key means is in `explain`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use verge_broker_core::rule::Scope;
+use verge_model::{Class, LatLon, NodeId, Role};
+use verge_storage::Promise;
+
+use super::text::{ListenerUrl, Span, SpanOrNever, Text};
+
+/// All settings of a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who the node is.
+    pub node: NodeSection,
+    /// Where clients connect.
+    pub listeners: Vec<ListenerSection>,
+    /// Certificates of `tls://` listeners.
+    pub tls: TlsSection,
+    /// Who may connect.
+    pub auth: AuthSection,
+    /// What sessions are granted.
+    pub session: SessionSection,
+    /// What waits for a session.
+    pub queue: QueueSection,
+    /// How sessions move between nodes.
+    pub handover: HandoverSection,
+    /// Links to other nodes.
+    pub mesh: MeshSection,
+    /// What the disk promises.
+    pub storage: StorageSection,
+    /// Rules by topic; the first that matches decides.
+    pub topics: Vec<TopicSection>,
+    /// What goes to the cloud tier.
+    pub uplink: UplinkSection,
+    /// The cloud tier's tables; read by `verge-cloud` only.
+    pub lake: LakeSection,
+    /// The admin API.
+    pub admin: AdminSection,
+    /// The log.
+    pub log: LogSection,
+    /// How the node goes down.
+    pub shutdown: ShutdownSection,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    /// The node's name in the mesh.
+    pub id: NodeId,
+    /// Its profile of defaults.
+    pub role: Role,
+    /// Its region.
+    pub region: String,
+    /// Where it stands.
+    pub position: Option<Text<LatLon>>,
+    /// Where it keeps what it keeps.
+    pub data_dir: PathBuf,
+    /// Shard threads; 0 is one per core.
+    pub shards: u16,
+}
+
+/// `[[listeners]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerSection {
+    /// Scheme, host and port.
+    pub url: Text<ListenerUrl>,
+    /// Promise for what is published here; `None` takes the storage's.
+    #[serde(default)]
+    pub promise: Option<Text<Promise>>,
+    /// Most connections at once.
+    #[serde(default = "ListenerSection::default_connections_max")]
+    pub connections_max: usize,
+}
+
+impl ListenerSection {
+    /// What the operating system's default of a million open files leaves room for, and far more
+    /// than a roadside unit sees.
+    fn default_connections_max() -> usize {
+        100_000
+    }
+
+    /// A listener with nothing but its address given.
+    #[must_use]
+    pub fn of(url: ListenerUrl) -> Self {
+        Self { url: Text(url), promise: None, connections_max: Self::default_connections_max() }
+    }
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    /// The listeners' certificate chain, PEM.
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// Authorities whose client certificates are accepted, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Revoked client certificates, PEM.
+    pub client_crl: Option<PathBuf>,
+    /// Whether clients show a certificate.
+    pub client_certificate: ClientCertificate,
+}
+
+/// Whether clients show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificate {
+    /// None is asked for.
+    None,
+    /// One that is shown is verified.
+    Optional,
+    /// Without one there is no connection.
+    Required,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthSection {
+    /// Who may connect without credentials.
+    pub allow_anonymous: Anonymous,
+}
+
+/// Who may connect without credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anonymous {
+    /// Clients of this machine.
+    Loopback,
+    /// Everyone.
+    Always,
+    /// No one.
+    Never,
+}
+
+impl Anonymous {
+    /// Whether a client from `peer` may.
+    #[must_use]
+    pub fn allows(self, peer: SocketAddr) -> bool {
+        match self {
+            Self::Loopback => peer.ip().to_canonical().is_loopback(),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// `[session]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionSection {
+    /// Longest Session Expiry Interval granted.
+    pub expiry_max: Text<SpanOrNever>,
+    /// How long a 3.1.1 session with Clean Session 0 outlives its connection.
+    pub v3_expiry: Text<SpanOrNever>,
+    /// Receive Maximum granted.
+    pub receive_maximum: u16,
+    /// Most messages in flight to a client.
+    pub inflight_max: u16,
+    /// Topic Alias Maximum granted.
+    pub topic_alias_maximum: u16,
+    /// Longest keep alive granted.
+    pub keep_alive_max: Text<Span>,
+    /// Largest packet taken.
+    pub packet_bytes_max: usize,
+    /// How long a connection may take for its CONNECT.
+    pub connect_timeout: Text<Span>,
+    /// Highest QoS granted.
+    pub qos_max: u8,
+}
+
+/// `[queue]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueSection {
+    /// Most messages owed to a session.
+    pub messages_max: usize,
+    /// Most bytes owed to a session.
+    pub bytes_max: usize,
+    /// Bytes in a connection's output above which its queue waits.
+    pub output_bytes_high: usize,
+}
+
+/// `[handover]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandoverSection {
+    /// How long homes are asked who owns a session.
+    pub lookup: Text<Span>,
+    /// How long new messages wait for older ones.
+    pub hold: Text<Span>,
+    /// How long a CONNECT waits for an old owner.
+    pub unreachable_wait: Text<Span>,
+    /// How long an old owner keeps its routes.
+    pub linger: Text<Span>,
+    /// Most imports at once.
+    pub imports_max: usize,
+}
+
+/// `[mesh]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeshSection {
+    /// UDP address for links of other nodes.
+    pub listen: Option<SocketAddr>,
+    /// The address at which peers reach this node.
+    pub advertise: Option<SocketAddr>,
+    /// Nodes to join by.
+    pub join: Vec<SocketAddr>,
+    /// Peers cannot dial this node; it dials them.
+    pub dials_only: bool,
+    /// Nodes of one user on loopback share an authority made on first use.
+    pub dev: bool,
+    /// This node's mesh certificate, PEM.
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// The mesh's authority, PEM.
+    pub ca: Option<PathBuf>,
+    /// Revoked mesh certificates, PEM.
+    pub crl: Option<PathBuf>,
+}
+
+impl MeshSection {
+    /// Whether this node talks to others at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.listen.is_some() || !self.join.is_empty()
+    }
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageSection {
+    /// What an acknowledgement promises, unless a listener says otherwise.
+    pub promise: Text<Promise>,
+    /// Memory for reading.
+    pub cache_bytes: usize,
+    /// Memory for writing.
+    pub write_buffer_bytes: usize,
+}
+
+/// `[[topics]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicSection {
+    /// Which topics.
+    pub filter: String,
+    /// Priority of their messages.
+    #[serde(default)]
+    pub class: Option<Class>,
+    /// How far their messages go.
+    #[serde(default)]
+    pub scope: Option<Scope>,
+    /// What an acknowledgement of theirs promises; `None` takes the listener's.
+    #[serde(default)]
+    pub promise: Option<Text<Promise>>,
+}
+
+/// `[uplink]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UplinkSection {
+    /// Filters of publications that go to the cloud tier.
+    pub select: Vec<String>,
+    /// Most rows of one batch.
+    pub batch_rows_max: usize,
+    /// Most bytes of one batch, before compression.
+    pub batch_bytes_max: usize,
+    /// How long rows wait for a fuller batch.
+    pub linger: Text<Span>,
+}
+
+/// `[lake]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LakeSection {
+    /// Directory of the tables.
+    pub dir: String,
+    /// How long batches are gathered for one commit.
+    pub commit_interval: Text<Span>,
+    /// Rows with which a commit does not wait longer.
+    pub commit_rows_max: usize,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminSection {
+    /// Address of the HTTP API.
+    pub listen: SocketAddr,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSection {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A level, or directives such as `info,verge=debug`.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For collectors: one JSON object a line.
+    Json,
+}
+
+/// `[shutdown]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownSection {
+    /// Longest time from the signal to the end.
+    pub deadline: Text<Span>,
+}
+
+/// Items of lists of tables, by section: the keys each may have.
+pub(super) fn list_items() -> BTreeMap<&'static str, serde_json::Value> {
+    let listener = serde_json::json!({"url": "", "promise": null, "connections_max": 0});
+    let topic = serde_json::json!({"filter": "", "class": null, "scope": null, "promise": null});
+    BTreeMap::from([("listeners", listener), ("topics", topic)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_clients_of_this_machine_are_known_by_address() {
+        let local = ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"];
+        for peer in local {
+            assert!(Anonymous::Loopback.allows(peer.parse().unwrap()), "{peer}");
+        }
+        let other = "192.0.2.1:1".parse().unwrap();
+        assert!(!Anonymous::Loopback.allows(other) && Anonymous::Always.allows(other));
+        assert!(!Anonymous::Never.allows("127.0.0.1:1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,194 @@
+//! Values that configuration files write as text: durations, listener addresses, choices.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A value read by its [`FromStr`] and written by its [`fmt::Display`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Text<T>(pub T);
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de, T: FromStr> Deserialize<'de> for Text<T>
+where
+    T::Err: fmt::Display,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor(PhantomData))
+    }
+}
+
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromStr> Visitor<'_> for TextVisitor<T>
+where
+    T::Err: fmt::Display,
+{
+    type Value = Text<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text in quotes")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<T>, E> {
+        text.parse().map(Text).map_err(E::custom)
+    }
+}
+
+/// A length of time: `300ms`, `2s`, `10m`, `1h`, `7d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+/// Units of [`Span`], longest first, each with its milliseconds.
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = || format!("'{text}' is not a duration; write 300ms, 2s, 10m, 1h or 7d");
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wanted)?;
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wanted())?;
+        let (_, millis) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(wanted)?;
+        number.checked_mul(millis).map(|ms| Self(Duration::from_millis(ms))).ok_or_else(wanted)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        let fits = |unit: &&(&str, u64)| millis.is_multiple_of(u128::from(unit.1));
+        let (name, unit) = match millis {
+            0 => ("s", 1_000),
+            _ => UNITS.iter().find(fits).copied().unwrap_or(("ms", 1)),
+        };
+        write!(f, "{}{name}", millis / u128::from(unit))
+    }
+}
+
+/// A length of time, or `never` for one without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanOrNever(pub Option<Duration>);
+
+impl SpanOrNever {
+    /// Whole seconds; `None` is without end.
+    #[must_use]
+    pub fn secs(self) -> Option<u32> {
+        self.0.map(|span| u32::try_from(span.as_secs()).unwrap_or(u32::MAX - 1))
+    }
+}
+
+impl FromStr for SpanOrNever {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Self(None));
+        }
+        let span: Span = text.parse().map_err(|error: String| format!("{error}, or never"))?;
+        Ok(Self(Some(span.0)))
+    }
+}
+
+impl fmt::Display for SpanOrNever {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(span) => Span(span).fmt(f),
+            None => f.write_str("never"),
+        }
+    }
+}
+
+/// How clients' bytes travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain TCP.
+    Tcp,
+    /// TLS on TCP.
+    Tls,
+}
+
+/// Where a node listens for clients: `tcp://127.0.0.1:1883`, `tls://[::]:8883`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerUrl {
+    /// How bytes travel.
+    pub scheme: Scheme,
+    /// `host:port`; the host is an address or a name that resolves to one of this machine.
+    pub authority: String,
+}
+
+impl FromStr for ListenerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted =
+            || format!("'{text}' is not a listener; write tcp://HOST:PORT or tls://HOST:PORT");
+        let (scheme, authority) = text.split_once("://").ok_or_else(wanted)?;
+        let scheme = match scheme {
+            "tcp" => Scheme::Tcp,
+            "tls" => Scheme::Tls,
+            "ws" | "wss" | "quic" => {
+                return Err(format!(
+                    "this version has no {scheme}:// listener; use tcp:// or tls://"
+                ));
+            }
+            _ => return Err(wanted()),
+        };
+        let (host, port) = authority.rsplit_once(':').ok_or_else(wanted)?;
+        if host.is_empty() || port.parse::<u16>().is_err() {
+            return Err(wanted());
+        }
+        Ok(Self { scheme, authority: authority.to_owned() })
+    }
+}
+
+impl fmt::Display for ListenerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Tcp => "tcp",
+            Scheme::Tls => "tls",
+        };
+        write!(f, "{scheme}://{}", self.authority)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_read_back_as_written() {
+        for text in ["0s", "1ms", "300ms", "2s", "90s", "10m", "1h", "7d"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+        }
+        assert_eq!("60s".parse::<Span>().unwrap().to_string(), "1m");
+        for text in ["", "5", "s", "2 s", "-1s", "1.5s", "99999999999999999999d", "2w"] {
+            assert!(text.parse::<Span>().unwrap_err().contains("not a duration"), "{text}");
+        }
+        assert_eq!("never".parse(), Ok(SpanOrNever(None)));
+    }
+
+    #[test]
+    fn listeners_name_scheme_host_and_port() {
+        for text in ["tcp://127.0.0.1:1883", "tls://[::1]:8883", "tcp://localhost:0"] {
+            assert_eq!(text.parse::<ListenerUrl>().unwrap().to_string(), text);
+        }
+        for text in ["127.0.0.1:1883", "tcp://127.0.0.1", "tcp://:1883", "tcp://h:99999", "x://h:1"]
+        {
+            assert!(text.parse::<ListenerUrl>().unwrap_err().contains("not a listener"), "{text}");
+        }
+        let ws = "ws://127.0.0.1:80".parse::<ListenerUrl>().unwrap_err();
+        assert_eq!(ws, "this version has no ws:// listener; use tcp:// or tls://");
+    }
+}

@@ -1,0 +1,152 @@
+//! Accepting: one task per listener, one short-lived task per connection until its shard is known.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use verge_broker_core::shard::api::ShardIndex;
+use verge_mqtt_proto::DecodeLimits;
+
+use super::first_packet::{Verdict, judge};
+use super::tls::subject;
+use super::transport::{self, Transport};
+use super::{Arrival, Listener, Seat};
+
+/// How long a listener rests when the system gives no more sockets.
+const REST: Duration = Duration::from_millis(100);
+
+/// Most that is read before a shard is known: a CONNECT with the longest names, a large Will and
+/// properties. A client that sends more than this before its CONNECT is whole goes to any shard.
+const FIRST_PACKET_BYTES_MAX: usize = 256 * 1024;
+
+/// What is read at once before a shard is known; most CONNECTs are smaller.
+const FIRST_READ_BYTES: usize = 1_024;
+
+/// Shows arrivals to their shard.
+#[derive(Debug, Clone)]
+pub struct Doorman {
+    /// By shard.
+    pub shards: Arc<[mpsc::Sender<Arrival>]>,
+    /// The shard of who has no claim to another: the one the listener's task runs on.
+    pub here: ShardIndex,
+    /// How long a connection may take for TLS and CONNECT.
+    pub connect_timeout: Duration,
+    /// What is accepted of a CONNECT.
+    pub limits: DecodeLimits,
+}
+
+/// Accepts until `stop` is true. Runs on a [`LocalSet`](tokio::task::LocalSet).
+pub async fn serve(listener: Listener, doorman: Doorman, mut stop: watch::Receiver<bool>) {
+    let listener = Arc::new(listener);
+    let socket = match listener.socket.try_clone().and_then(TcpListener::from_std) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(listener = %listener.url, %error, "listener cannot be served");
+            return;
+        }
+    };
+    let mut full = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Some(seat) = listener.seats.take() else {
+                    if !std::mem::replace(&mut full, true) {
+                        tracing::warn!(
+                            listener = %listener.url,
+                            connections_max = listener.seats.max,
+                            "listener is full, connections are refused"
+                        );
+                    }
+                    continue;
+                };
+                full = false;
+                let (listener, doorman) = (Arc::clone(&listener), doorman.clone());
+                tokio::task::spawn_local(async move {
+                    let peer = transport::canonical(peer);
+                    if let Err(error) = welcome(&listener, &doorman, stream, peer, seat).await {
+                        tracing::debug!(listener = %listener.url, %peer, %error, "no connection");
+                    }
+                });
+            }
+            Err(error) => {
+                if rests(&error) {
+                    tracing::warn!(listener = %listener.url, %error, "accepting rests");
+                    sleep(REST).await;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the error concerns this machine, not the one connection.
+fn rests(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// From an accepted socket to its shard.
+async fn welcome(
+    listener: &Listener,
+    doorman: &Doorman,
+    stream: TcpStream,
+    peer: std::net::SocketAddr,
+    seat: Seat,
+) -> io::Result<()> {
+    let in_time = timeout(doorman.connect_timeout, async {
+        let mut socket = transport::accepted(stream);
+        match &listener.tls {
+            None => {
+                let (shard, bytes) = first_packet(doorman, &mut socket).await?;
+                Ok::<_, io::Error>((Transport::Tcp(socket), None, shard, bytes))
+            }
+            Some(acceptor) => {
+                let mut stream = Box::new(acceptor.accept(socket).await?);
+                let subject = subject(stream.get_ref().1);
+                let (shard, bytes) = first_packet(doorman, &mut stream).await?;
+                Ok((Transport::Tls(stream), subject, shard, bytes))
+            }
+        }
+    });
+    let (mut transport, subject, shard, bytes) = in_time.await??;
+    transport.park()?;
+    let info = listener.info(peer, subject);
+    let arrival = Arrival { transport, info, bytes, seat };
+    // The receiver is gone only when the node goes down.
+    let _ = doorman.shards[usize::from(shard.0)].send(arrival).await;
+    Ok(())
+}
+
+/// Reads until the shard is known.
+async fn first_packet(
+    doorman: &Doorman,
+    stream: &mut (impl AsyncRead + Unpin),
+) -> io::Result<(ShardIndex, Vec<u8>)> {
+    let shards = u16::try_from(doorman.shards.len()).expect("shards are counted in 16 bits");
+    let mut bytes = BytesMut::with_capacity(FIRST_READ_BYTES);
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let shard = match judge(&bytes, &doorman.limits, shards) {
+            Verdict::Shard(shard) => shard,
+            Verdict::Anyone => doorman.here,
+            Verdict::Incomplete if bytes.len() >= FIRST_PACKET_BYTES_MAX => doorman.here,
+            Verdict::Incomplete => continue,
+        };
+        return Ok((shard, bytes.to_vec()));
+    }
+}

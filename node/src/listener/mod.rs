@@ -1,0 +1,233 @@
+//! Where clients connect: listeners, and the way of a connection from its accept to the shard that
+//! serves its client.
+//!
+//! ```text
+//! listener ─accept─▶ TLS handshake ─▶ CONNECT read ─▶ hash(client) ─▶ shard's arrivals
+//! ```
+//!
+//! What the first packet says is only looked at here to find the shard. Whatever it is, the shard
+//! gets all bytes and answers, also what is malformed.
+
+mod accept;
+mod first_packet;
+pub mod tls;
+pub mod transport;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio_rustls::TlsAcceptor;
+use verge_broker_core::shard::api::ConnectionInfo;
+use verge_storage::Promise;
+
+use self::transport::Transport;
+use crate::config::Config;
+use crate::config::sections::Anonymous;
+use crate::config::text::{ListenerUrl, Scheme};
+
+pub use self::accept::{Doorman, serve};
+pub use self::first_packet::client_id;
+
+/// Connections the system completes before they are accepted.
+const BACKLOG: i32 = 1_024;
+
+/// A listener that has its port, and what its connections are told.
+pub struct Listener {
+    socket: std::net::TcpListener,
+    /// As configured, with the port it really has.
+    url: Arc<str>,
+    tls: Option<TlsAcceptor>,
+    promise: Promise,
+    anonymous: Anonymous,
+    seats: Seats,
+}
+
+/// Why a listener cannot be opened: one line for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another program has the port.
+    #[error("port in use: {url}: stop the program that has it, or choose another with --listen")]
+    InUse {
+        /// The listener.
+        url: String,
+    },
+    /// The address cannot be listened on.
+    #[error("listener {url}: {source}: check its host and port")]
+    Address {
+        /// The listener.
+        url: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+}
+
+impl Listener {
+    /// Opens every listener of a configuration.
+    ///
+    /// # Errors
+    /// The first that cannot be opened.
+    pub fn bind_all(config: &Config) -> Result<Vec<Self>, ListenError> {
+        let mut acceptor = None;
+        let mut out = Vec::with_capacity(config.listeners.len());
+        for section in &config.listeners {
+            let url = &section.url.0;
+            let tls = match url.scheme {
+                Scheme::Tcp => None,
+                Scheme::Tls => match &acceptor {
+                    Some(acceptor) => Some(TlsAcceptor::clone(acceptor)),
+                    None => Some(acceptor.insert(tls::acceptor(&config.tls)?).clone()),
+                },
+            };
+            let (socket, addr) = bind(url)?;
+            out.push(Self {
+                socket,
+                url: bound_url(url, addr).to_string().into(),
+                tls,
+                promise: section.promise.unwrap_or(config.storage.promise).0,
+                anonymous: config.auth.allow_anonymous,
+                seats: Seats::new(section.connections_max),
+            });
+        }
+        Ok(out)
+    }
+
+    /// Where clients reach it: `tcp://127.0.0.1:1883`.
+    #[must_use]
+    pub fn url(&self) -> &Arc<str> {
+        &self.url
+    }
+
+    fn info(&self, peer: SocketAddr, certificate_subject: Option<Arc<str>>) -> ConnectionInfo {
+        ConnectionInfo {
+            peer,
+            listener: Arc::clone(&self.url),
+            certificate_subject,
+            promise: self.promise,
+            allow_anonymous: self.anonymous.allows(peer),
+        }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Opens the first address of the host that can be listened on.
+fn bind(url: &ListenerUrl) -> Result<(std::net::TcpListener, SocketAddr), ListenError> {
+    let failed = |source: io::Error| {
+        let url = url.to_string();
+        if source.kind() == io::ErrorKind::AddrInUse {
+            ListenError::InUse { url }
+        } else {
+            ListenError::Address { url, source }
+        }
+    };
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for addr in url.authority.to_socket_addrs().map_err(failed)? {
+        match listen(addr) {
+            Ok(socket) => {
+                let addr = socket.local_addr().map_err(failed)?;
+                return Ok((socket, addr));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of the process before it; on Linux this does not let
+    // two programs share a port that is listened on.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The listener's address as peers may use it: port 0 became a real one.
+fn bound_url(url: &ListenerUrl, addr: SocketAddr) -> ListenerUrl {
+    let host = url.authority.rsplit_once(':').map_or(url.authority.as_str(), |(host, _)| host);
+    ListenerUrl { scheme: url.scheme, authority: format!("{host}:{}", addr.port()) }
+}
+
+/// How many connections a listener may have at once.
+#[derive(Debug, Clone)]
+struct Seats {
+    taken: Arc<AtomicUsize>,
+    max: usize,
+}
+
+impl Seats {
+    fn new(max: usize) -> Self {
+        Self { taken: Arc::new(AtomicUsize::new(0)), max }
+    }
+
+    fn take(&self) -> Option<Seat> {
+        let seat = Seat(Arc::clone(&self.taken));
+        if self.taken.fetch_add(1, Ordering::Relaxed) < self.max { Some(seat) } else { None }
+    }
+}
+
+/// A connection's place among those of its listener; free again when dropped.
+#[derive(Debug)]
+pub struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection on its way to its shard.
+pub struct Arrival {
+    /// Its parked transport.
+    pub transport: Transport,
+    /// What is known of it.
+    pub info: ConnectionInfo,
+    /// What was read: the CONNECT, unless that is not what the client sent.
+    pub bytes: Vec<u8>,
+    /// Its place.
+    pub seat: Seat,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_named() {
+        let (_held, addr) = bind(&"tcp://127.0.0.1:0".parse().unwrap()).unwrap();
+        let url: ListenerUrl = format!("tcp://{addr}").parse().unwrap();
+        let said = bind(&url).unwrap_err().to_string();
+        assert!(
+            said.starts_with(&format!("port in use: {url}: ")) && !said.contains('\n'),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_named() {
+        let said = bind(&"tcp://192.0.2.1:1883".parse().unwrap()).unwrap_err().to_string();
+        assert!(said.starts_with("listener tcp://192.0.2.1:1883: "), "{said}");
+    }
+
+    #[test]
+    fn seats_are_bounded_and_given_back() {
+        let seats = Seats::new(1);
+        let first = seats.take();
+        assert!(first.is_some() && seats.take().is_none());
+        drop(first);
+        assert!(seats.take().is_some());
+    }
+}

@@ -1,0 +1,37 @@
+//! `verge`: arguments, then what they ask for.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use verge::app::{self, Node, Reason};
+use verge::cli::run::RunArgs;
+use verge::cli::{self, Cli, Command, Failure};
+use verge::{client, demo, telemetry};
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Check { file } => cli::check(&file),
+        Command::Pki(command) => cli::pki::run(&command),
+        Command::Ctl(args) => cli::ctl::run(&args),
+        Command::Demo(args) => return cli::wait_for(demo::run(args)),
+        Command::Pub(args) => return cli::wait_for(client::command::run_pub(args)),
+        Command::Sub(args) => return cli::wait_for(client::command::run_sub(args)),
+    };
+    outcome.map_or_else(|failure| failure.report("verge"), |()| ExitCode::SUCCESS)
+}
+
+/// The life of a node.
+fn run(args: &RunArgs) -> Result<(), Failure> {
+    let config = args.load(app::environment()).map_err(Failure::setup)?.config;
+    telemetry::init(&config.log).map_err(Failure::setup)?;
+    let mut node = Node::start(config).map_err(Failure::setup)?;
+    node.announce();
+    let reason = node.wait();
+    tracing::info!(?reason, "going down");
+    node.drain();
+    match reason {
+        Reason::Asked(_) => Ok(()),
+        Reason::Broken(what) => Err(Failure::failed(format!("{what}; see the log"))),
+    }
+}

@@ -1,0 +1,106 @@
+//! Shards: threads that each own a share of the clients, their connections and their sessions.
+//!
+//! The decisions are [`verge_broker_core::shard::Shard`]'s; this is the loop that gives it sockets,
+//! mail, time and a storage writer. Within a shard nothing is locked.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`mailbox`] | how threads write to each other |
+//! | `turn` | the loop |
+//! | `connection` | the table of connections |
+//! | `flush` | writing, and closing |
+
+mod connection;
+mod flush;
+pub mod mailbox;
+mod turn;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+use verge_broker_core::shard::Shard;
+use verge_broker_core::shard::api::{Mail, ShardIndex, Ticket};
+use verge_storage::StoreError;
+use verge_storage_rocksdb::WriterHandle;
+
+use self::mailbox::Mailbox;
+use self::turn::Driver;
+use crate::app::Alarm;
+use crate::clock::Clock;
+use crate::listener::{self, Arrival, Doorman, Listener};
+use crate::mesh::HubMailbox;
+
+/// Connections on their way to one shard; accepting waits beyond it.
+pub const ARRIVALS_MAX: usize = 1_024;
+
+/// A piece of mail for a shard.
+pub struct ShardMail(pub Mail);
+
+/// A commit that came back to its shard.
+pub type Completion = (Ticket, Result<(), StoreError>);
+
+/// A shard's mailbox.
+pub type ShardMailbox = Mailbox<ShardMail, Completion>;
+
+/// The mailboxes of a node.
+#[derive(Clone)]
+pub struct Mailboxes {
+    /// By shard.
+    pub shards: Arc<[ShardMailbox]>,
+    /// The hub's.
+    pub hub: HubMailbox,
+}
+
+/// What one shard's thread is given.
+pub struct ShardSetup {
+    /// The shard, with its sessions restored.
+    pub core: Shard,
+    /// Which one it is.
+    pub index: ShardIndex,
+    /// The node's clock.
+    pub clock: Clock,
+    /// Where it writes.
+    pub writer: WriterHandle,
+    /// Everyone's mailboxes.
+    pub mailboxes: Mailboxes,
+    /// Its connections.
+    pub arrivals: mpsc::Receiver<Arrival>,
+    /// Listeners whose tasks run on this thread.
+    pub listeners: Vec<(Listener, Doorman)>,
+    /// True when listeners are to stop.
+    pub stop: watch::Receiver<bool>,
+    /// Raised if the thread panics.
+    pub alarm: Alarm,
+}
+
+/// Starts a shard's thread. It ends when the shard was told to go down and everything is written.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn spawn(setup: ShardSetup) -> io::Result<JoinHandle<()>> {
+    let name = format!("shard-{}", setup.index.0);
+    Builder::new().name(name).spawn(move || {
+        let ShardSetup { core, index, clock, writer, mailboxes, arrivals, listeners, stop, alarm } =
+            setup;
+        let _alarm = alarm;
+        on_this_thread(async move {
+            for (listener, doorman) in listeners {
+                tokio::task::spawn_local(listener::serve(listener, doorman, stop.clone()));
+            }
+            turn::run(Driver::new(core, index, clock, writer, mailboxes, arrivals)).await;
+        });
+    })
+}
+
+/// Runs a future, and the tasks it spawns, on a runtime of this thread's own.
+pub(crate) fn on_this_thread(future: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a process that starts can have one more reactor");
+    LocalSet::new().block_on(&runtime, future);
+}

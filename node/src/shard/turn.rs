@@ -1,0 +1,384 @@
+//! One turn of a shard's thread.
+//!
+//! ```text
+//! sockets ready ─▶ their tasks read into the scratch buffer ─▶ core
+//!                                        │ wake
+//!                                        ▼
+//! the turn's task, after them: mail, completions, arrivals, timers ─▶ core
+//!     end_turn ─▶ commit to the writer, mail to shards and hub, closes
+//!              ─▶ one write per dirty connection
+//! ```
+//!
+//! The runtime runs ready tasks in the order they became ready, and the turn's task is woken by the
+//! first that read something; so it runs when all of them have, and what they brought is one batch.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::io::ReadBuf;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+use verge_broker_core::shard::Shard;
+use verge_broker_core::shard::api::{ConnId, Mail, Output, ShardIndex, Ticket};
+use verge_model::Now;
+use verge_storage::{Batch, Promise, StoreError};
+use verge_storage_rocksdb::{RefusedReason, WriterHandle};
+
+use super::connection::{CLOSE_LINGER, Connections};
+use super::{Completion, Mailboxes, ShardMail};
+use crate::clock::Clock;
+use crate::listener::{self, Arrival};
+use crate::mesh::HubItem;
+
+/// What is read from one socket at once.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// How often one connection may read before the others have their turn.
+const READS_MAX: usize = 4;
+
+/// Rounds of one turn: what outputs cause is done in the same turn, within reason.
+const ROUNDS_MAX: usize = 16;
+
+/// Arrivals taken in one turn.
+const ARRIVALS_MAX: usize = 64;
+
+/// Commits of one shard under way. Beyond it the disk is slower than the clients, and sockets are
+/// not read until it has caught up.
+const COMMITS_MAX: usize = 256;
+
+/// How soon what was refused (a full mailbox, a full writer) is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// A shard and all that its thread owns.
+pub(super) struct Driver {
+    pub(super) core: Shard,
+    pub(super) connections: Connections,
+    pub(super) scratch: Box<[u8]>,
+    /// The core has more to say, or to be told, in this turn.
+    pub(super) again: bool,
+    clock: Clock,
+    index: ShardIndex,
+    writer: WriterHandle,
+    mailboxes: Mailboxes,
+    arrivals: mpsc::Receiver<Arrival>,
+    /// The turn's task.
+    turn: Option<Waker>,
+    mail: VecDeque<ShardMail>,
+    completions: VecDeque<Completion>,
+    own_mail: VecDeque<Mail>,
+    /// Mail of this turn, and what found no room, by shard.
+    mail_out: Vec<VecDeque<ShardMail>>,
+    hub_out: VecDeque<HubItem>,
+    /// A commit the writer refused. Outputs after it wait, since mail must not overtake it.
+    refused: Option<(Ticket, Batch, Promise)>,
+    commits: usize,
+    /// Connections that would read if the shard were not congested.
+    paused: Vec<ConnId>,
+    stopping: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        core: Shard,
+        index: ShardIndex,
+        clock: Clock,
+        writer: WriterHandle,
+        mailboxes: Mailboxes,
+        arrivals: mpsc::Receiver<Arrival>,
+    ) -> Self {
+        Self {
+            core,
+            connections: Connections::default(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            again: false,
+            clock,
+            index,
+            writer,
+            mail_out: mailboxes.shards.iter().map(|_| VecDeque::new()).collect(),
+            mailboxes,
+            arrivals,
+            turn: None,
+            mail: VecDeque::new(),
+            completions: VecDeque::new(),
+            own_mail: VecDeque::new(),
+            hub_out: VecDeque::new(),
+            refused: None,
+            commits: 0,
+            paused: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    pub(super) fn wake_turn(&self) {
+        if let Some(turn) = &self.turn {
+            turn.wake_by_ref();
+        }
+    }
+
+    /// Lets a connection's task go on reading.
+    pub(super) fn wake_reader(&mut self, id: ConnId) {
+        if let Some(waker) = self.connections.get_mut(id).and_then(|c| c.waker.as_ref()) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether other parts of the node cannot keep up with what this shard gives them.
+    fn is_congested(&self) -> bool {
+        self.refused.is_some()
+            || self.commits >= COMMITS_MAX
+            || !self.hub_out.is_empty()
+            || self.mail_out.iter().any(|mail| !mail.is_empty())
+    }
+
+    /// A connection's task: reads while there is something and it is wanted.
+    fn poll_connection(&mut self, id: ConnId, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = self.connections.get_mut(id) else { return Poll::Ready(()) };
+        match &mut connection.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => connection.waker = Some(cx.waker().clone()),
+        }
+        if connection.closing.is_some() {
+            return self.poll_closing(id, cx);
+        }
+        if connection.write_blocked {
+            let now = self.clock.now();
+            self.write(id, now);
+            self.wake_turn();
+        }
+        for _ in 0..READS_MAX {
+            let congested = self.is_congested();
+            let high = self.core.output_bytes_high();
+            let Some(connection) = self.connections.get_mut(id) else { return Poll::Ready(()) };
+            if congested {
+                self.paused.push(id);
+                return Poll::Pending;
+            }
+            // A peer that does not read its answers is not read from either.
+            let owed = self.core.output_mut(id).map_or(0, |out| out.len());
+            if owed >= high || !self.core.wants_bytes(id) {
+                return Poll::Pending;
+            }
+            let mut buf = ReadBuf::new(&mut self.scratch);
+            let read = std::task::ready!(connection.transport.poll_read(cx, &mut buf));
+            let count = buf.filled().len();
+            let now = self.clock.now();
+            self.wake_turn();
+            match read {
+                Ok(()) if count > 0 => self.take(id, count, now),
+                Ok(()) => self.broken(id, &io::ErrorKind::UnexpectedEof.into(), now),
+                Err(error) => self.broken(id, &error, now),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Gives the core what was read, and keeps what it leaves.
+    fn take(&mut self, id: ConnId, count: usize, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let read = &self.scratch[..count];
+        if connection.partial.is_empty() {
+            let used = self.core.handle_bytes(id, read, now);
+            connection.partial.extend_from_slice(&read[used..]);
+        } else {
+            connection.partial.extend_from_slice(read);
+            self.feed(id, now);
+        }
+    }
+
+    /// Gives the core what it left.
+    fn feed(&mut self, id: ConnId, now: Now) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let used = self.core.handle_bytes(id, &connection.partial, now);
+        if used == connection.partial.len() {
+            connection.partial = Vec::new();
+        } else {
+            connection.partial.drain(..used);
+        }
+    }
+
+    /// The turn. True when the shard was told to stop and has nothing left to do.
+    fn turn(&mut self, cx: &mut Context<'_>, own: &Rc<RefCell<Self>>) -> bool {
+        match &mut self.turn {
+            Some(turn) => turn.clone_from(cx.waker()),
+            None => self.turn = Some(cx.waker().clone()),
+        }
+        let now = self.clock.now();
+        for round in 0.. {
+            if round == ROUNDS_MAX {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            self.again = false;
+            self.take_mail(cx, now);
+            self.take_arrivals(cx, own, now);
+            if self.core.poll_timeout().is_some_and(|due| due <= now.mono) {
+                self.core.handle_timeout(now);
+            }
+            self.connections.end_lingering(now.mono);
+            self.core.end_turn(now);
+            self.run_outputs(now);
+            self.send_mail();
+            self.flush(now);
+            if !self.again && self.own_mail.is_empty() {
+                break;
+            }
+        }
+        if !self.is_congested() {
+            for id in std::mem::take(&mut self.paused) {
+                self.wake_reader(id);
+            }
+        }
+        self.stopping && self.connections.is_empty() && self.core.is_idle() && self.commits == 0
+    }
+
+    fn take_mail(&mut self, cx: &mut Context<'_>, now: Now) {
+        let mailbox = self.mailboxes.shards[usize::from(self.index.0)].clone();
+        mailbox.take(cx, &mut self.mail, &mut self.completions);
+        for mail in self.own_mail.drain(..) {
+            self.core.handle_mail(mail, now);
+        }
+        for ShardMail(mail) in self.mail.drain(..) {
+            self.stopping |= matches!(mail, Mail::Shutdown);
+            let _span = match &mail {
+                Mail::Handover { from, .. } => tracing::debug_span!("handover", %from).entered(),
+                _ => tracing::Span::none().entered(),
+            };
+            self.core.handle_mail(mail, now);
+        }
+        for (ticket, result) in self.completions.drain(..) {
+            self.commits -= 1;
+            self.core.handle_commit(ticket, result, now);
+        }
+    }
+
+    fn take_arrivals(&mut self, cx: &mut Context<'_>, own: &Rc<RefCell<Self>>, now: Now) {
+        for _ in 0..ARRIVALS_MAX {
+            let Poll::Ready(Some(arrival)) = self.arrivals.poll_recv(cx) else { return };
+            let Arrival { mut transport, info, bytes, seat } = arrival;
+            if let Err(error) = transport.resume() {
+                tracing::warn!(peer = %info.peer, %error, "connection lost on its way to its shard");
+                continue;
+            }
+            let span = tracing::debug_span!(
+                "client",
+                client_id = listener::client_id(&bytes),
+                peer = %info.peer,
+                listener = %info.listener,
+            );
+            let id = self.connections.insert(transport, bytes, seat);
+            self.core.handle_open(id, info, now);
+            self.feed(id, now);
+            let own = Rc::clone(own);
+            tokio::task::spawn_local(tracing::Instrument::instrument(
+                std::future::poll_fn(move |cx| own.borrow_mut().poll_connection(id, cx)),
+                span,
+            ));
+        }
+        cx.waker().wake_by_ref();
+    }
+
+    fn run_outputs(&mut self, now: Now) {
+        if let Some((ticket, batch, promise)) = self.refused.take() {
+            self.submit(ticket, batch, promise);
+        }
+        while self.refused.is_none()
+            && let Some(output) = self.core.poll_output()
+        {
+            match output {
+                Output::Commit { ticket, batch, promise } => {
+                    self.commits += 1;
+                    self.submit(ticket, batch, promise);
+                }
+                Output::Mail { to, mail } if to == self.index => self.own_mail.push_back(mail),
+                Output::Mail { to, mail } => {
+                    self.mail_out[usize::from(to.0)].push_back(ShardMail(mail));
+                }
+                Output::Hub(mail) => self.hub_out.push_back(HubItem::Mail(mail)),
+                Output::Feed(conn) => {
+                    self.feed(conn, now);
+                    self.wake_reader(conn);
+                    self.again = true;
+                }
+                Output::Close { conn, last } => {
+                    self.connections.begin_close(conn, last, now.mono + CLOSE_LINGER);
+                }
+            }
+        }
+    }
+
+    fn submit(&mut self, ticket: Ticket, batch: Batch, promise: Promise) {
+        let mailbox = self.mailboxes.shards[usize::from(self.index.0)].clone();
+        let hub = self.mailboxes.hub.clone();
+        let done = Box::new(move |outcome: Result<verge_storage::Committed, StoreError>| {
+            let result = outcome.map(|committed| {
+                if !committed.appended.is_empty() {
+                    hub.appended(committed.appended);
+                }
+            });
+            mailbox.complete((ticket, result));
+        });
+        let Err(refused) = self.writer.submit(batch, promise, done) else { return };
+        match refused.reason {
+            RefusedReason::Full => self.refused = Some((ticket, refused.batch, promise)),
+            RefusedReason::Ended => {
+                let detail = refused.reason.to_string();
+                (refused.completion)(Err(StoreError::Io { detail }));
+            }
+        }
+    }
+
+    fn send_mail(&mut self) {
+        for (mailbox, mail) in self.mailboxes.shards.iter().zip(&mut self.mail_out) {
+            mailbox.put_all(mail);
+        }
+        self.mailboxes.hub.put_all(&mut self.hub_out);
+    }
+
+    /// When the turn is due if nothing happens before.
+    fn next_turn(&self) -> Option<Instant> {
+        let blocked = self.refused.is_some()
+            || !self.hub_out.is_empty()
+            || self.mail_out.iter().any(|mail| !mail.is_empty());
+        let retry = blocked.then(|| self.clock.now().mono + RETRY);
+        let due = [self.core.poll_timeout(), self.connections.next_deadline(), retry];
+        due.into_iter().flatten().min().map(|due| self.clock.instant_of(due))
+    }
+}
+
+/// Turns for as long as the shard runs.
+pub(super) async fn run(driver: Driver) {
+    let own = Rc::new(RefCell::new(driver));
+    let mut timer: Option<(Instant, Pin<Box<Sleep>>)> = None;
+    std::future::poll_fn(|cx| {
+        loop {
+            let mut driver = own.borrow_mut();
+            if driver.turn(cx, &own) {
+                return Poll::Ready(());
+            }
+            let due = driver.next_turn();
+            drop(driver);
+            match (due, &mut timer) {
+                (None, _) => timer = None,
+                (Some(due), Some((armed, _))) if *armed == due => {}
+                (Some(due), Some((armed, sleep))) => {
+                    *armed = due;
+                    sleep.as_mut().reset(due.into());
+                }
+                (Some(due), None) => {
+                    timer = Some((due, Box::pin(tokio::time::sleep_until(due.into()))));
+                }
+            }
+            let Some((_, sleep)) = &mut timer else { return Poll::Pending };
+            std::task::ready!(sleep.as_mut().poll(cx));
+            timer = None;
+        }
+    })
+    .await;
+}
