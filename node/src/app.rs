@@ -157,6 +157,7 @@ impl Node {
                     Hub::new(settings::hub(&config, count), core, shared)
                 })
             },
+            shared: Arc::clone(&shared),
             clock,
             writer: writer.clone(),
             store: Arc::clone(&store),
@@ -187,7 +188,7 @@ impl Node {
                 started_at: rfc3339(clock::wall()),
                 process_id: std::process::id(),
             },
-            shared,
+            shared: Arc::clone(&shared),
             mailboxes: mailboxes.clone(),
             mesh: view,
             store,
@@ -198,7 +199,14 @@ impl Node {
         let admin_addr = admin_server.addr();
         threads.admin = Some(admin_server.serve(admin::routes(Arc::new(admin)), admin_stopped)?);
 
-        let clients = Clients { config: &config, clock, writer, mailboxes: &mailboxes, alarm };
+        let clients = Clients {
+            config: &config,
+            shared: &shared,
+            clock,
+            writer,
+            mailboxes: &mailboxes,
+            alarm,
+        };
         clients.serve(shards, listeners, &stopped, &mut threads)?;
         ready.store(true, Ordering::Release);
         let listeners = urls;
@@ -294,6 +302,7 @@ impl Node {
 /// What shard threads are started with.
 struct Clients<'a> {
     config: &'a Config,
+    shared: &'a Arc<NodeShared>,
     clock: Clock,
     writer: WriterHandle,
     mailboxes: &'a Mailboxes,
@@ -321,6 +330,7 @@ impl Clients<'_> {
                 here: ShardIndex(u16::try_from(index).expect("shards are counted in 16 bits")),
                 connect_timeout: self.config.session.connect_timeout.0.0,
                 limits: settings::decode_limits(self.config),
+                shared: Arc::clone(self.shared),
             };
             listeners_of[index].push((listener, doorman));
         }

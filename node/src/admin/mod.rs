@@ -23,9 +23,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 use verge_broker_core::rule::UPLINK_STREAM;
-use verge_broker_core::shard::api::{Answer, Mail, Query, ShardIndex};
+use verge_broker_core::shard::api::{Answer, ClientView, Mail, Query, ShardIndex};
 use verge_broker_core::shared::NodeShared;
-use verge_model::{ClientKey, LatLon, UnixMillis};
+use verge_model::{LatLon, UnixMillis};
 use verge_storage::{LogKey, Store};
 use verge_storage_rocksdb::WriterHandle;
 
@@ -251,22 +251,30 @@ async fn nearest(
     Ok(Json(views::nearest(&admin.mesh.load().members, from)))
 }
 
+/// Ends the connections of a client, named as the API names it (`client` or `principal/client`),
+/// or by its id alone.
 async fn kick(State(admin): Shared, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let key = ClientKey::anonymous(&id);
     let answers = admin.ask(Query::Clients).await?;
-    let connected = answers.into_iter().any(|answer| {
-        matches!(answer, Answer::Clients(list) if list.iter().any(|view| view.client == key))
+    let views = answers.into_iter().filter_map(|answer| match answer {
+        Answer::Clients(list) => Some(list),
+        Answer::Sessions(_) | Answer::Subscriptions(_) | Answer::Held(_) => None,
     });
-    if !connected {
+    let mut kicked = 0;
+    let count = u16::try_from(admin.mailboxes.shards.len()).expect("shards are counted in 16 bits");
+    for ClientView { client, .. } in views.flatten() {
+        if *client.client_id == *id || client.to_string() == id {
+            let shard = usize::from(ShardIndex::of(&client, count).0);
+            admin.mailboxes.shards[shard].put(ShardMail(Mail::Kick(client)));
+            kicked += 1;
+        }
+    }
+    if kicked == 0 {
         return Err(ApiError::new(
             StatusCode::NOT_FOUND,
             format!("client '{id}' is not connected"),
         ));
     }
-    let count = u16::try_from(admin.mailboxes.shards.len()).expect("shards are counted in 16 bits");
-    let shard = usize::from(ShardIndex::of(&key, count).0);
-    admin.mailboxes.shards[shard].put(ShardMail(Mail::Kick(key)));
-    Ok(Json(json!({ "kicked": id })))
+    Ok(Json(json!({ "kicked": kicked })))
 }
 
 async fn drain(State(admin): Shared) -> Json<Value> {

@@ -8,7 +8,7 @@ use verge_broker_core::hub::HubConfig;
 use verge_broker_core::rule::{RuleError, TopicRule, TopicRules};
 use verge_broker_core::shard::api::{ShardConfig, ShardIndex};
 use verge_mesh_proto::MeshConfig;
-use verge_mqtt_proto::{DecodeLimits, QoS, TopicFilter};
+use verge_mqtt_proto::{ConnectionConfig, DecodeLimits, QoS, TopicFilter};
 use verge_storage::Identity;
 
 use crate::config::Config;
@@ -59,9 +59,11 @@ pub(super) fn shard(config: &Config, index: ShardIndex, count: u16) -> ShardConf
     }
 }
 
-/// What is accepted of a CONNECT before its shard is known.
+/// What is accepted of a CONNECT before its shard is known: what the shard will accept.
 pub(super) fn decode_limits(config: &Config) -> DecodeLimits {
-    DecodeLimits { packet_bytes_max: config.session.packet_bytes_max, ..DecodeLimits::default() }
+    let connect_bytes_max = ConnectionConfig::default().connect_bytes_max;
+    let packet_bytes_max = config.session.packet_bytes_max.min(connect_bytes_max);
+    DecodeLimits { packet_bytes_max, ..DecodeLimits::default() }
 }
 
 /// What the hub wants to know.

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use verge_broker_core::shard::api::ShardIndex;
+use verge_broker_core::shared::NodeShared;
 use verge_mqtt_proto::DecodeLimits;
 
 use super::first_packet::{Verdict, judge};
@@ -19,10 +20,6 @@ use super::{Arrival, Listener, Seat};
 
 /// How long a listener rests when the system gives no more sockets.
 const REST: Duration = Duration::from_millis(100);
-
-/// Most that is read before a shard is known: a CONNECT with the longest names, a large Will and
-/// properties. A client that sends more than this before its CONNECT is whole goes to any shard.
-const FIRST_PACKET_BYTES_MAX: usize = 256 * 1024;
 
 /// What is read at once before a shard is known; most CONNECTs are smaller.
 const FIRST_READ_BYTES: usize = 1_024;
@@ -38,6 +35,8 @@ pub struct Doorman {
     pub connect_timeout: Duration,
     /// What is accepted of a CONNECT.
     pub limits: DecodeLimits,
+    /// Where connections that come to nothing are counted.
+    pub shared: Arc<NodeShared>,
 }
 
 /// Accepts until `stop` is true. Runs on a [`LocalSet`](tokio::task::LocalSet).
@@ -66,6 +65,7 @@ pub async fn serve(listener: Listener, doorman: Doorman, mut stop: watch::Receiv
                             "listener is full, connections are refused"
                         );
                     }
+                    doorman.shared.counters.connection_closed("listener_full");
                     continue;
                 };
                 full = false;
@@ -73,6 +73,7 @@ pub async fn serve(listener: Listener, doorman: Doorman, mut stop: watch::Receiv
                 tokio::task::spawn_local(async move {
                     let peer = transport::canonical(peer);
                     if let Err(error) = welcome(&listener, &doorman, stream, peer, seat).await {
+                        doorman.shared.counters.connection_closed(error.label());
                         tracing::debug!(listener = %listener.url, %peer, %error, "no connection");
                     }
                 });
@@ -98,6 +99,28 @@ fn rests(error: &io::Error) -> bool {
     )
 }
 
+/// Why an accepted socket came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum NoConnection {
+    #[error("no CONNECT in time")]
+    ConnectTimeout,
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+    #[error("it ended before its CONNECT: {0}")]
+    Ended(#[from] io::Error),
+}
+
+impl NoConnection {
+    /// Its name in metrics.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Tls(_) => "tls_handshake",
+            Self::Ended(_) => "connect_ended",
+        }
+    }
+}
+
 /// From an accepted socket to its shard.
 async fn welcome(
     listener: &Listener,
@@ -105,23 +128,25 @@ async fn welcome(
     stream: TcpStream,
     peer: std::net::SocketAddr,
     seat: Seat,
-) -> io::Result<()> {
+) -> Result<(), NoConnection> {
     let in_time = timeout(doorman.connect_timeout, async {
         let mut socket = transport::accepted(stream);
         match &listener.tls {
             None => {
-                let (shard, bytes) = first_packet(doorman, &mut socket).await?;
-                Ok::<_, io::Error>((Transport::Tcp(socket), None, shard, bytes))
+                let (shard, bytes) = first_packet(doorman, &mut socket, None).await?;
+                Ok::<_, NoConnection>((Transport::Tcp(socket), None, shard, bytes))
             }
             Some(acceptor) => {
-                let mut stream = Box::new(acceptor.accept(socket).await?);
+                let mut stream =
+                    Box::new(acceptor.accept(socket).await.map_err(NoConnection::Tls)?);
                 let subject = subject(stream.get_ref().1);
-                let (shard, bytes) = first_packet(doorman, &mut stream).await?;
+                let (shard, bytes) = first_packet(doorman, &mut stream, subject.as_ref()).await?;
                 Ok((Transport::Tls(stream), subject, shard, bytes))
             }
         }
     });
-    let (mut transport, subject, shard, bytes) = in_time.await??;
+    let (mut transport, subject, shard, bytes) =
+        in_time.await.map_err(|_| NoConnection::ConnectTimeout)??;
     transport.park()?;
     let info = listener.info(peer, subject);
     let arrival = Arrival { transport, info, bytes, seat };
@@ -134,6 +159,7 @@ async fn welcome(
 async fn first_packet(
     doorman: &Doorman,
     stream: &mut (impl AsyncRead + Unpin),
+    principal: Option<&Arc<str>>,
 ) -> io::Result<(ShardIndex, Vec<u8>)> {
     let shards = u16::try_from(doorman.shards.len()).expect("shards are counted in 16 bits");
     let mut bytes = BytesMut::with_capacity(FIRST_READ_BYTES);
@@ -141,10 +167,10 @@ async fn first_packet(
         if stream.read_buf(&mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let shard = match judge(&bytes, &doorman.limits, shards) {
+        let shard = match judge(&bytes, principal, &doorman.limits, shards) {
             Verdict::Shard(shard) => shard,
             Verdict::Anyone => doorman.here,
-            Verdict::Incomplete if bytes.len() >= FIRST_PACKET_BYTES_MAX => doorman.here,
+            // Within the limits: what is larger is for anyone as soon as its length is read.
             Verdict::Incomplete => continue,
         };
         return Ok((shard, bytes.to_vec()));

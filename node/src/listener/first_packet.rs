@@ -1,5 +1,7 @@
 //! Which shard a connection belongs to, from the first bytes of its client.
 
+use std::sync::Arc;
+
 use verge_broker_core::shard::api::ShardIndex;
 use verge_model::ClientKey;
 use verge_mqtt_proto::{DecodeLimits, Packet, ProtocolVersion, decode};
@@ -15,12 +17,21 @@ pub(super) enum Verdict {
     Anyone,
 }
 
-/// Looks at what has arrived.
-pub(super) fn judge(bytes: &[u8], limits: &DecodeLimits, shards: u16) -> Verdict {
+/// Looks at what has arrived from `principal`, who is nobody for an anonymous client.
+pub(super) fn judge(
+    bytes: &[u8],
+    principal: Option<&Arc<str>>,
+    limits: &DecodeLimits,
+    shards: u16,
+) -> Verdict {
     match decode(bytes, ProtocolVersion::V5, limits) {
         Ok(None) => Verdict::Incomplete,
         Ok(Some((Packet::Connect(connect), _))) if !connect.client_id.is_empty() => {
-            Verdict::Shard(ShardIndex::of(&ClientKey::anonymous(connect.client_id), shards))
+            let mut client = ClientKey::anonymous(connect.client_id);
+            if let Some(principal) = principal {
+                client.principal = Arc::clone(principal);
+            }
+            Verdict::Shard(ShardIndex::of(&client, shards))
         }
         Ok(Some(_)) | Err(_) => Verdict::Anyone,
     }
@@ -54,18 +65,23 @@ mod tests {
         let bytes = connect("vehicle-7");
         let limits = DecodeLimits::default();
         let shard = ShardIndex::of(&ClientKey::anonymous("vehicle-7"), 8);
-        assert_eq!(judge(&bytes, &limits, 8), Verdict::Shard(shard));
+        assert_eq!(judge(&bytes, None, &limits, 8), Verdict::Shard(shard));
+        let principal = Arc::from("car-7");
+        let known = ClientKey { principal, ..ClientKey::anonymous("vehicle-7") };
+        let shard = ShardIndex::of(&known, 8);
+        let verdict = judge(&bytes, Some(&known.principal), &limits, 8);
+        assert_eq!(verdict, Verdict::Shard(shard), "another session has another shard");
         for len in 0..bytes.len() {
-            assert_eq!(judge(&bytes[..len], &limits, 8), Verdict::Incomplete, "{len} bytes");
+            assert_eq!(judge(&bytes[..len], None, &limits, 8), Verdict::Incomplete, "{len} bytes");
         }
     }
 
     #[test]
     fn what_is_no_connect_is_for_anyone_to_answer() {
         let limits = DecodeLimits { packet_bytes_max: 64, ..DecodeLimits::default() };
-        assert_eq!(judge(&connect(""), &limits, 8), Verdict::Anyone);
-        assert_eq!(judge(b"\xc0\x00", &limits, 8), Verdict::Anyone, "PINGREQ");
-        assert_eq!(judge(b"GET / HTTP/1.1\r\n", &limits, 8), Verdict::Anyone);
-        assert_eq!(judge(b"\x10\xff\xff\x03", &limits, 8), Verdict::Anyone, "too large");
+        assert_eq!(judge(&connect(""), None, &limits, 8), Verdict::Anyone);
+        assert_eq!(judge(b"\xc0\x00", None, &limits, 8), Verdict::Anyone, "PINGREQ");
+        assert_eq!(judge(b"GET / HTTP/1.1\r\n", None, &limits, 8), Verdict::Anyone);
+        assert_eq!(judge(b"\x10\xff\xff\x03", None, &limits, 8), Verdict::Anyone, "too large");
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use verge_broker_core::hub::{Hub, HubOutput};
 use verge_broker_core::shard::api::Ticket;
+use verge_broker_core::shared::NodeShared;
 use verge_mesh::{LinkEvent, LinkEvents, LinkKind, LinkStats, Links, SendError};
 use verge_model::{Class, Millis, NodeId, NodeKey, Now, Role};
 use verge_storage::{Batch, LogKey, Promise, Store, StoreError};
@@ -34,6 +35,9 @@ const FORWARD_ROWS_MAX: usize = 4_096;
 /// How often the view is made anew when nothing asks for it.
 const VIEW_PERIOD: Duration = Duration::from_secs(1);
 
+/// Retained messages that expire or are forgotten in one period; the rest follows in the next.
+const RETAINED_TIDIED_MAX: usize = 1_024;
+
 /// How soon what was refused (a full mailbox, a full writer) is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -43,6 +47,7 @@ const MAIL_WAITING_MAX: usize = 4_096;
 /// What the loop is made of.
 pub(super) struct Parts {
     pub(super) hub: Hub,
+    pub(super) shared: Arc<NodeShared>,
     pub(super) links: Option<(Links, LinkEvents)>,
     pub(super) clock: Clock,
     pub(super) writer: WriterHandle,
@@ -56,6 +61,7 @@ pub(super) struct Parts {
 /// The loop.
 pub(super) struct Driver {
     hub: Hub,
+    shared: Arc<NodeShared>,
     links: Option<Links>,
     events: Option<LinkEvents>,
     clock: Clock,
@@ -76,7 +82,7 @@ pub(super) struct Driver {
 
 /// A batch on its way to the writer.
 struct Commit {
-    /// Whose it is: the hub's, or the uplink's.
+    /// The hub's name for it; `None` if nobody waits for it.
     ticket: Option<Ticket>,
     batch: Batch,
     promise: Promise,
@@ -92,7 +98,8 @@ enum Woken {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { hub, links, clock, writer, store, mailboxes, mut uplink, rows, view } = parts;
+        let Parts { hub, shared, links, clock, writer, store, mailboxes, mut uplink, rows, view } =
+            parts;
         let (links, events) = links.unzip();
         for member in hub.core().members() {
             if member.info.is_some_and(|info| info.role == Role::Cloud) {
@@ -101,6 +108,7 @@ impl Driver {
         }
         let mut this = Self {
             hub,
+            shared,
             links,
             events,
             clock,
@@ -194,6 +202,26 @@ impl Driver {
         self.uplink.handle_timeout(now);
         if self.view_due <= now.mono {
             self.publish(now);
+            self.tidy_retained(now);
+        }
+    }
+
+    /// Lets retained messages expire, and deletes the rows of those whose removal everyone knows.
+    fn tidy_retained(&mut self, now: Now) {
+        let retained = &self.shared.retained;
+        if retained.poll_timeout().is_none_or(|due| due > now.wall) {
+            return;
+        }
+        let mut batch = Batch::new();
+        for topic in retained.handle_timeout(now, RETAINED_TIDIED_MAX) {
+            // Set anew meanwhile: the row is that message's.
+            if retained.get(topic.as_str()).is_none() {
+                batch.delete_retained(topic.as_str());
+            }
+        }
+        if !batch.is_empty() {
+            self.commits.push_back(Commit { ticket: None, batch, promise: Promise::Buffered });
+            self.submit();
         }
     }
 
@@ -209,8 +237,8 @@ impl Driver {
             HubDone::Committed(ticket, Err(error)) => {
                 self.hub.handle_commit(ticket, Err(error), now);
             }
-            // Rows that stay although they are in the cloud's table are trimmed with the next ones.
-            HubDone::Trimmed => {}
+            // Rows that stay although nobody needs them go with the next ones.
+            HubDone::Tidied => {}
         }
     }
 
@@ -425,7 +453,7 @@ impl Driver {
                     Some(ticket) => {
                         HubDone::Committed(ticket, outcome.map(|committed| committed.appended))
                     }
-                    None => HubDone::Trimmed,
+                    None => HubDone::Tidied,
                 });
             });
             let Err(refused) = self.writer.submit(batch, promise, completion) else { continue };

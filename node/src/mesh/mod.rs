@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use verge_broker_core::hub::Hub;
 use verge_broker_core::shard::api::{HubMail, Ticket};
+use verge_broker_core::shared::NodeShared;
 use verge_mesh::{BindError, Links, LinksConfig};
 use verge_storage::{LogKey, Store, StoreError};
 use verge_storage_rocksdb::WriterHandle;
@@ -53,8 +54,8 @@ pub enum HubDone {
     Appended(Vec<(LogKey, u64, Bytes)>),
     /// A batch of the hub was committed, or was not; with the rows it added to logs.
     Committed(Ticket, Result<Vec<(LogKey, u64, Bytes)>, StoreError>),
-    /// A batch of the uplink was committed.
-    Trimmed,
+    /// A batch that deletes what nobody needs was committed.
+    Tidied,
 }
 
 /// The mesh thread's mailbox.
@@ -97,6 +98,8 @@ pub struct MeshSetup {
     pub links: Option<LinksConfig>,
     /// Makes the hub, once it is known where links listen.
     pub hub: Box<dyn FnOnce(Option<SocketAddr>) -> Hub + Send>,
+    /// What shards and hub share.
+    pub shared: Arc<NodeShared>,
     /// The node's clock.
     pub clock: Clock,
     /// Where it writes.
@@ -161,6 +164,7 @@ fn begin(setup: MeshSetup) -> Result<(Driver, Option<SocketAddr>), MeshError> {
     let hub = (setup.hub)(addr);
     let parts = driver::Parts {
         hub,
+        shared: setup.shared,
         links,
         clock: setup.clock,
         writer: setup.writer,

@@ -246,10 +246,12 @@ impl Driver {
         }
         for ShardMail(mail) in self.mail.drain(..) {
             self.stopping |= matches!(mail, Mail::Shutdown);
-            let _span = match &mail {
-                Mail::Handover { from, .. } => tracing::debug_span!("handover", %from).entered(),
-                _ => tracing::Span::none().entered(),
+            let span = if let Mail::Handover { from, .. } = &mail {
+                tracing::debug_span!("handover", %from)
+            } else {
+                tracing::Span::none()
             };
+            let _span = span.entered();
             self.core.handle_mail(mail, now);
         }
         for (ticket, result) in self.completions.drain(..) {

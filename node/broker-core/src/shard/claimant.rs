@@ -12,9 +12,8 @@ use verge_mesh_proto::handover::{
     TransferEntry,
 };
 use verge_model::{Claim, ClientKey, NodeKey, Now};
-use verge_mqtt_proto::session::{Entry, InflightState, OrderKey};
+use verge_mqtt_proto::session::{Entry, InflightState};
 use verge_mqtt_proto::{PacketId, QoS, ReasonCode};
-use verge_storage::key::LANE_IMPORTED;
 use verge_storage::record::QueueState;
 
 use super::Shard;
@@ -201,6 +200,7 @@ impl Shard {
             if session.seen.note(*id) {
                 self.turn.batch.put_seen(no.0, *id, now.wall);
             }
+            session.seen.settle(*id);
         }
         for older in &header.open_fragments {
             let known = *older == session.claim || session.fragments.contains_key(older);
@@ -219,9 +219,10 @@ impl Shard {
     pub(super) fn header_stored(&mut self, no: SessionNo, fragment: Claim, now: Now) {
         let hold = now.mono + self.config.handover_hold;
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        if session.import_comes_first() {
-            session.hold_until.get_or_insert(hold);
+        if session.hold_until.is_some() {
+            session.hold_until = Some(hold);
         }
+        session.hold();
         if session.claiming == Some(fragment) {
             session.claiming = None;
             self.admit_pending(no, true, now);
@@ -304,7 +305,7 @@ impl Shard {
         }
         let message = message_from_afar(transfer.message, self.shared.next_message_id())?;
         let entry = Entry {
-            order: OrderKey { lane: LANE_IMPORTED, seq: self.shared.next_queue_seq() },
+            order: session.import_order(&message),
             qos: QoS::from_bits(transfer.qos).unwrap_or(message.qos),
             retain: transfer.retain,
             subscription_ids: SmallVec::from_vec(transfer.subscription_ids),
@@ -347,8 +348,10 @@ impl Shard {
     /// A log is complete up to where it was sealed.
     fn caught_up(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        if !session.import_comes_first() {
+        if session.hold() {
             self.let_go(no, now);
+        } else {
+            self.pump(no, now);
         }
     }
 
@@ -356,7 +359,7 @@ impl Shard {
     fn let_go(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
         session.hold_until = None;
-        session.outbound.hold(false);
+        session.hold();
         self.pump(no, now);
     }
 

@@ -275,7 +275,8 @@ impl Shard {
         session.claiming = Some(owner);
         session.remember_from(now);
         session.entry = Some(entry);
-        session.outbound.hold(true);
+        session.hold_until = Some(now.mono + self.config.handover_unreachable_wait);
+        session.hold();
         pending.deadline = now.mono + self.config.handover_unreachable_wait;
         session.pending = Some(Box::new(pending));
         self.turn.batch.put_session(no.0, &session.record());

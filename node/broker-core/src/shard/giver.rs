@@ -12,7 +12,7 @@ use verge_mesh_proto::handover::{
 };
 use verge_model::{Claim, ClientKey, NodeKey, Now};
 use verge_mqtt_proto::ReasonCode;
-use verge_mqtt_proto::session::InflightState;
+use verge_mqtt_proto::session::{Hold, InflightState};
 
 use super::Shard;
 use super::api::SessionNo;
@@ -98,12 +98,14 @@ impl Shard {
         self.give_again(no, from, claim, now);
     }
 
-    /// A claim later than `claim` that this node knows of.
+    /// A claim later than the log asked for that whoever claims it cannot have known of: the one
+    /// under which this node has the session now, or one it gave it away for.
     fn pointer_beyond(&self, client: &ClientKey, fragment: Claim, claim: Claim) -> Option<Claim> {
         let open = self.open.get(client).and_then(|no| self.sessions.get(no)).map(|s| s.claim);
-        let known = self.pointers.get(client).max(open)?;
-        (known >= claim || (known > fragment && known.node != claim.node && known.epoch >= claim.epoch))
-            .then_some(known)
+        let open = open.filter(|open| *open > fragment && *open != claim);
+        let given = self.pointers.get(client).max(self.sealed_of(client));
+        let given = given.filter(|to| to.epoch >= claim.epoch && to.node != claim.node);
+        open.max(given)
     }
 
     fn newest_sealed(&self, client: &ClientKey) -> Option<SessionNo> {
@@ -132,8 +134,8 @@ impl Shard {
         let linger = self.config.handover_linger;
         let Some(session) = self.sessions.get_mut(&no) else { return };
         session.outbound.disconnected();
-        session.outbound.hold(false);
         session.hold_until = None;
+        session.outbound.hold(Hold::None);
         session.will_due = None;
         session.claiming = None;
         session.superseded = None;
@@ -343,7 +345,7 @@ fn header_of(session: &mut Session, now: Now) -> SealedHeader {
         end,
         entries: session.outbound.len() as u64,
         received: session.inbound.iter().map(|id| id.get()).collect(),
-        settled: session.taken(now.wall),
+        settled: session.over(now.wall),
         will: session.will.as_deref().map(will_to_record),
         session_expiry_secs: session.expiry_secs,
         subscriptions: session.encoded_entry(),

@@ -233,8 +233,8 @@ impl Shard {
         if !session.fragments.is_empty() && !sealed {
             session.claiming =
                 record.open_fragments.iter().find(|f| !f.headed).map(|fragment| fragment.claim);
-            session.outbound.hold(true);
             session.hold_until = Some(now.mono + self.config.handover_hold);
+            session.hold();
             self.importing.insert(no);
         }
         if !session.fragments.is_empty() || !seen.is_empty() {

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::{Cursor, Import};
 use verge_model::{Claim, ClientKey, MessageId, Millis, Now, UnixMillis};
 use verge_mqtt_proto::TopicFilter;
-use verge_mqtt_proto::session::{Inbound, OrderKey, Outbound, OutboundLimits, Subscription, Will};
+use verge_mqtt_proto::message::Message;
+use verge_mqtt_proto::session::{
+    Hold, Inbound, OrderKey, Outbound, OutboundLimits, Subscription, Will,
+};
+use verge_storage::key::LANE_IMPORTED;
 use verge_storage::record::{FragmentRecord, SessionRecord, SessionState};
 
 use super::api::{ConnId, SessionNo, ShardConfig};
@@ -86,7 +90,7 @@ pub(crate) struct Session {
     pub(crate) reminder: Option<(Millis, Duration)>,
     /// Older logs being pulled, by the claim they were written under.
     pub(crate) fragments: BTreeMap<Claim, Fragment>,
-    /// When new messages stop waiting for the import.
+    /// When messages stop waiting for imports that come before them.
     pub(crate) hold_until: Option<Millis>,
     pub(crate) seen: Seen,
     settled: VecDeque<(UnixMillis, MessageId)>,
@@ -109,7 +113,9 @@ pub(crate) struct Fragment {
 /// Messages that must not be taken twice while fragments of a session are merged.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    ids: FxHashSet<MessageId>,
+    /// True for those that no later owner must take either: the client has had them, or never
+    /// will. The others only came here, and may since have been handed over.
+    ids: FxHashMap<MessageId, bool>,
     /// Until when ids are remembered; `None`: nothing is.
     pub(crate) until: Option<Millis>,
 }
@@ -117,28 +123,36 @@ pub(crate) struct Seen {
 impl Seen {
     /// Whether the message was taken before.
     pub(crate) fn contains(&self, id: MessageId) -> bool {
-        self.ids.contains(&id)
+        self.ids.contains_key(&id)
     }
 
     /// Remembers a message, if there is reason to; true if a row should stand for it.
     pub(crate) fn note(&mut self, id: MessageId) -> bool {
-        self.until.is_some() && self.ids.len() < SEEN_MAX && self.ids.insert(id)
+        let room = self.until.is_some() && self.ids.len() < SEEN_MAX;
+        room && !self.contains(id) && self.ids.insert(id, false).is_none()
     }
 
-    /// The messages.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = MessageId> {
-        self.ids.iter().copied()
+    /// Remembers, of a message that is remembered, that it is over.
+    pub(crate) fn settle(&mut self, id: MessageId) {
+        if let Some(over) = self.ids.get_mut(&id) {
+            *over = true;
+        }
+    }
+
+    /// Messages that are over, in no order.
+    fn over(&self) -> impl Iterator<Item = MessageId> {
+        self.ids.iter().filter(|(_, over)| **over).map(|(id, _)| *id)
     }
 
     /// Takes back what was stored.
     pub(crate) fn restore(&mut self, ids: impl IntoIterator<Item = MessageId>, until: Millis) {
-        self.ids.extend(ids);
+        self.ids.extend(ids.into_iter().map(|id| (id, false)));
         self.until = Some(until);
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
-        self.ids = FxHashSet::default();
+        self.ids = FxHashMap::default();
         self.until = None;
     }
 }
@@ -247,31 +261,29 @@ impl Session {
         if self.seen.until.is_none() {
             self.seen.until = Some(now.mono);
             let settled = self.settled.iter().map(|(_, id)| *id);
-            self.seen.ids.extend(settled);
+            self.seen.ids.extend(settled.map(|id| (id, true)));
         }
     }
 
     /// Remembers that a message was settled a moment ago.
     pub(crate) fn note_settled(&mut self, id: MessageId, wall: UnixMillis) {
         self.forget_settled(wall);
+        self.seen.settle(id);
         if self.settled.len() == SETTLED_MAX {
             self.settled.pop_front();
         }
         self.settled.push_back((wall, id));
     }
 
-    /// Messages the next owner must not take again: settled within the last moments, or seen here
-    /// while a copy may still come from an older log.
-    pub(crate) fn taken(&mut self, wall: UnixMillis) -> Vec<MessageId> {
+    /// Messages the next owner must not take again: settled within the last moments, or while a
+    /// copy might still come from an older log.
+    pub(crate) fn over(&mut self, wall: UnixMillis) -> Vec<MessageId> {
         self.forget_settled(wall);
-        let owed: FxHashSet<MessageId> =
-            self.outbound.after(OrderKey::default()).map(|(entry, _)| entry.message.id).collect();
         let settled = self.settled.iter().map(|(_, id)| *id);
-        let mut taken: Vec<MessageId> =
-            settled.chain(self.seen.iter()).filter(|id| !owed.contains(id)).collect();
-        taken.sort_unstable();
-        taken.dedup();
-        taken
+        let mut over: Vec<MessageId> = settled.chain(self.seen.over()).collect();
+        over.sort_unstable();
+        over.dedup();
+        over
     }
 
     fn forget_settled(&mut self, wall: UnixMillis) {
@@ -301,9 +313,27 @@ impl Session {
         imports.chain(fixed.into_iter().flatten()).min()
     }
 
-    /// Whether any older log has not yet been read up to where it was sealed.
-    pub(crate) fn import_comes_first(&self) -> bool {
-        self.fragments.values().any(|fragment| !fragment.import.is_caught_up())
+    /// Holds back what older logs come before, for as long as that is worth waiting for; true if
+    /// nothing is held.
+    pub(crate) fn hold(&mut self) -> bool {
+        let behind = self.fragments.values().filter(|fragment| !fragment.import.is_caught_up());
+        let held = match (self.hold_until, behind.count()) {
+            (None, _) | (_, 0) => Hold::None,
+            (Some(_), 1) => Hold::Own,
+            (Some(_), _) => Hold::All,
+        };
+        self.outbound.hold(held);
+        held == Hold::None
+    }
+
+    /// The place of an imported message in the order. Several logs may be imported at once, and
+    /// hold parts of what one publisher sent; they are brought together by when it was accepted.
+    pub(crate) fn import_order(&self, message: &Message) -> OrderKey {
+        let mut order = OrderKey { lane: LANE_IMPORTED, seq: message.stamp.0 };
+        while self.outbound.is_taken(order) {
+            order.seq += 1;
+        }
+        order
     }
 }
 

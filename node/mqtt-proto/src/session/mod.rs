@@ -12,7 +12,10 @@ pub mod subscription;
 pub mod will;
 
 pub use inbound::{Inbound, Receipt};
-pub use outbound::{Entry, Inflight, InflightState, OrderKey, Outbound, OutboundLimits, Received, Refusal, Step};
+pub use outbound::{
+    Entry, Hold, Inflight, InflightState, OrderKey, Outbound, OutboundLimits, Received, Refusal,
+    Step,
+};
 pub use packet_id::PacketIds;
 pub use subscription::Subscription;
 pub use will::Will;

@@ -77,6 +77,19 @@ pub struct Inflight {
     dup: bool,
 }
 
+/// What waits for older logs of the session to be imported. What is in flight never does: the client
+/// has seen it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hold {
+    /// Nothing.
+    #[default]
+    None,
+    /// What was enqueued here: an import that comes before it is under way.
+    Own,
+    /// What was imported too: it comes from several logs, and is in order when all are there.
+    All,
+}
+
 /// Bounds of one session's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboundLimits {
@@ -132,8 +145,8 @@ pub struct Outbound {
     receive_maximum: u16,
     /// How many it has taken now.
     outstanding: u16,
-    /// While true nothing of `queue` is given a packet id: an import is to come before it.
-    held: bool,
+    /// What is given no packet id for now.
+    held: Hold,
     bytes: usize,
 }
 
@@ -151,7 +164,7 @@ impl Outbound {
             unsent: BTreeMap::new(),
             receive_maximum: 0,
             outstanding: 0,
-            held: false,
+            held: Hold::None,
             bytes: 0,
         }
     }
@@ -207,8 +220,8 @@ impl Outbound {
         self.outstanding = 0;
     }
 
-    /// Holds back, or lets go, what was enqueued here: an import that comes first is under way.
-    pub fn hold(&mut self, held: bool) {
+    /// Holds back, or lets go, what is not in flight.
+    pub fn hold(&mut self, held: Hold) {
         self.held = held;
     }
 
@@ -236,13 +249,9 @@ impl Outbound {
         if self.outstanding >= self.receive_maximum {
             return None;
         }
-        let lane = match (self.older.is_empty(), self.held) {
-            (false, _) => &mut self.older,
-            (true, false) => &mut self.queue,
-            (true, true) => return None,
-        };
-        lane.front()?;
+        self.front()?;
         let id = self.ids.allocate(|id| self.inflight.contains_key(&id))?;
+        let lane = if self.older.is_empty() { &mut self.queue } else { &mut self.older };
         let entry = lane.pop_front().expect("the lane has a front");
         self.order.insert(entry.order, id);
         let state = InflightState::Published;
@@ -254,20 +263,17 @@ impl Outbound {
     /// The entry at the front of what is not yet in flight, and may be sent next.
     #[must_use]
     pub fn front(&self) -> Option<&Entry> {
-        match self.older.front() {
-            Some(entry) => Some(entry),
-            None if self.held => None,
-            None => self.queue.front(),
+        match (self.older.front(), self.held) {
+            (_, Hold::All) | (None, Hold::Own) => None,
+            (Some(entry), Hold::Own | Hold::None) => Some(entry),
+            (None, Hold::None) => self.queue.front(),
         }
     }
 
     /// Removes the entry at the front without sending it: it expired, or no client may have it.
     pub fn drop_front(&mut self) -> Option<Entry> {
-        let entry = match self.older.pop_front() {
-            Some(entry) => Some(entry),
-            None if self.held => None,
-            None => self.queue.pop_front(),
-        }?;
+        self.front()?;
+        let entry = self.older.pop_front().or_else(|| self.queue.pop_front())?;
         self.bytes -= entry.message.queue_bytes();
         Some(entry)
     }
@@ -381,6 +387,14 @@ impl Outbound {
             }
         }
         None
+    }
+
+    /// Whether some entry has this place in the order.
+    #[must_use]
+    pub fn is_taken(&self, order: OrderKey) -> bool {
+        let lane = if order.lane == 0 { &self.older } else { &self.queue };
+        self.order.contains_key(&order)
+            || lane.binary_search_by_key(&order, |entry| entry.order).is_ok()
     }
 
     /// Packet ids are given from the band of this epoch from now on.
@@ -538,7 +552,7 @@ mod tests {
     #[test]
     fn a_held_queue_waits_for_the_import() {
         let mut outbound = Outbound::new(2, LIMITS);
-        outbound.hold(true);
+        outbound.hold(Hold::Own);
         outbound.enqueue(entry(1, 5, QoS::AtLeastOnce)).unwrap();
         outbound.connected(10);
         assert_eq!(outbound.next(), None);
@@ -548,8 +562,24 @@ mod tests {
         assert_eq!(outbound.publishing(id(3)), Some(true));
         assert_eq!(outbound.next(), Some(Step::Publish(id(32_769))));
         assert_eq!(outbound.next(), None);
-        outbound.hold(false);
+        outbound.hold(Hold::None);
         assert_eq!(outbound.next(), Some(Step::Publish(id(32_770))));
+    }
+
+    #[test]
+    fn imports_from_several_logs_wait_for_each_other_but_not_what_is_in_flight() {
+        let mut outbound = Outbound::new(2, LIMITS);
+        outbound.hold(Hold::All);
+        outbound.connected(10);
+        outbound.push(entry(0, 7, QoS::AtLeastOnce));
+        outbound.push_inflight(id(3), entry(0, 9, QoS::AtLeastOnce), InflightState::Published);
+        assert_eq!(outbound.next(), Some(Step::PublishAgain(id(3))));
+        assert_eq!((outbound.next(), outbound.drop_front().is_none()), (None, true));
+        outbound.push(entry(0, 5, QoS::AtLeastOnce));
+        assert!(outbound.is_taken(OrderKey { lane: 0, seq: 5 }));
+        assert!(!outbound.is_taken(OrderKey { lane: 0, seq: 6 }));
+        outbound.hold(Hold::Own);
+        assert_eq!(outbound.front().unwrap().order.seq, 5);
     }
 
     #[test]
