@@ -46,6 +46,9 @@ pub struct DemoArgs {
     /// Keep the nodes' data and logs, and say where they are
     #[arg(long)]
     pub keep: bool,
+    /// What the nodes log, as their log.level
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log: String,
 }
 
 impl DemoArgs {

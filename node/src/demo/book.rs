@@ -147,6 +147,17 @@ impl Book {
         self.commands_sent.saturating_sub(self.commands.distinct())
     }
 
+    /// Commands sent and not received, by number.
+    pub fn commands_missing(&self) -> impl Iterator<Item = u64> {
+        self.commands.missing(self.commands_sent)
+    }
+
+    /// Warnings of a roadside unit that did not come, by number, of `sent` it has sent.
+    pub fn denms_missing(&self, site: usize, sent: u64) -> Vec<u64> {
+        let nothing = Sequence::default();
+        self.denms.get(&index(site)).unwrap_or(&nothing).missing(sent).collect()
+    }
+
     /// Reports acknowledged and not at their application, or not acknowledged.
     #[must_use]
     pub fn cams_owed(&self) -> u64 {

@@ -92,6 +92,7 @@ pub struct Cluster {
 /// Addresses and folders, before anything runs.
 struct Draft<'a> {
     dir: &'a Path,
+    log: &'a str,
     home: PathBuf,
     ports: Ports,
 }
@@ -101,11 +102,16 @@ impl Cluster {
     ///
     /// # Errors
     /// A folder, port or certificate cannot be had.
-    pub async fn prepare(dir: &Path, sites: &[Site], programs: Programs) -> Result<Self, String> {
+    pub async fn prepare(
+        dir: &Path,
+        sites: &[Site],
+        programs: Programs,
+        log: &str,
+    ) -> Result<Self, String> {
         let failed = |error: io::Error| format!("{}: {error}", dir.display());
         let home = dir.join("home");
         std::fs::create_dir_all(&home).map_err(failed)?;
-        let mut draft = Draft { dir, home, ports: Ports::new() };
+        let mut draft = Draft { dir, log, home, ports: Ports::new() };
         let dev_ca = pki::dev_ca(&draft.home).map_err(|error| error.to_string())?;
 
         let cloud_mesh = draft.ports.take().map_err(failed)?;
@@ -296,6 +302,7 @@ impl Draft<'_> {
             args.extend(words(&["--join", &join.to_string()]));
         }
         args.extend(words(&["--admin", &reach.admin.to_string()]));
+        args.extend(set("log.level", self.log));
         args.extend(set("mesh.dev", "true"));
         args.extend(set("mesh.advertise", &links.advertise.to_string()));
         args
@@ -332,7 +339,7 @@ mod tests {
         };
         let sites = [site("a", 48.0), site("b", 49.0)];
         let programs = Programs { verge: "verge".into(), cloud: "verge-cloud".into() };
-        let cluster = Cluster::prepare(dir.path(), &sites, programs).await.unwrap();
+        let cluster = Cluster::prepare(dir.path(), &sites, programs, "info").await.unwrap();
         let mut ports: Vec<u16> = cluster
             .sites
             .iter()

@@ -115,7 +115,9 @@ async fn demo(args: &DemoArgs) -> Result<bool, Failure> {
 
     let dir = TempDir::with_prefix("verge-demo-").map_err(|error| setup(&error))?;
     let mut cluster =
-        Cluster::prepare(dir.path(), &scenario.sites, programs).await.map_err(Failure::Setup)?;
+        Cluster::prepare(dir.path(), &scenario.sites, programs, &args.log)
+            .await
+            .map_err(Failure::Setup)?;
     let outcome = play(args, scenario, &mut cluster, &mut run).await;
     let failed = !matches!(&outcome, Ok(report) if report.passed);
     if args.keep || failed {
@@ -147,6 +149,9 @@ fn describe(args: &DemoArgs, scenario: &Scenario, trace: &str) -> Run {
 }
 
 /// Everything that happens while nodes run.
+/// Most missing messages that a report names.
+const MISSING_NAMED_MAX: usize = 12;
+
 async fn play(
     args: &DemoArgs,
     scenario: Scenario,
@@ -197,6 +202,7 @@ async fn play(
             "after {} s still owed: {} commands, {} positions, {} warnings",
             args.drain, owed.commands, owed.cams, owed.denms
         ));
+        complaints.extend(world.missing(MISSING_NAMED_MAX));
     }
     Ok(report(&world, run.clone(), faults, nodes, cloud, complaints).judged())
 }

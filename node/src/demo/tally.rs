@@ -47,6 +47,15 @@ impl Sequence {
         self.distinct
     }
 
+    /// Numbers below `sent` that did not come, ascending.
+    pub fn missing(&self, sent: u64) -> impl Iterator<Item = u64> {
+        let came = |number: u64| {
+            let word = self.seen.get((number / 64) as usize).copied().unwrap_or(0);
+            word & (1u64 << (number % 64)) != 0
+        };
+        (0..sent).filter(move |number| !came(*number))
+    }
+
     /// How a sender that numbered up to, not including, `sent` fared here.
     #[must_use]
     pub fn flow(&self, sent: u64) -> Flow {

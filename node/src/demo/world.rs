@@ -259,6 +259,29 @@ impl World {
         owed
     }
 
+    /// Names messages to vehicles that were sent and did not come, at most `limit`.
+    #[must_use]
+    pub fn missing(&self, limit: usize) -> Vec<String> {
+        let denms = self.denms.lock().clone();
+        let mut missing = Vec::new();
+        for (track, book) in self.books.iter().enumerate() {
+            let vehicle = &self.scenario.trace.tracks[track].vehicle;
+            let (book, sent) = (book.lock(), self.sent_to(&denms, track));
+            let commands = book.commands_missing();
+            missing.extend(commands.map(|number| format!("missing: command {number} to {vehicle}")));
+            for (site, reach) in self.sites.iter().enumerate() {
+                for number in book.denms_missing(site, sent(site)) {
+                    missing.push(format!("missing: warning {number} of {} to {vehicle}", reach.id));
+                }
+            }
+            if missing.len() >= limit {
+                break;
+            }
+        }
+        missing.truncate(limit);
+        missing
+    }
+
     /// What became of everything, so far.
     #[must_use]
     pub fn flows(&self) -> Flows {
