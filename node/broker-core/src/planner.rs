@@ -146,8 +146,7 @@ impl Planner {
     /// later one is kept already.
     fn retain(&self, message: &Arc<Message>, batch: &mut Batch) -> bool {
         let kept = (!message.payload.is_empty()).then(|| Arc::clone(message));
-        let value =
-            RetainedValue { stamp: message.stamp, node: message.id.node, message: kept };
+        let value = RetainedValue { stamp: message.stamp, node: message.id.node, message: kept };
         let record = RetainedRecord {
             stamp: message.stamp,
             node: message.id.node,

@@ -144,7 +144,10 @@ pub fn subscription_to_record(subscription: &Subscription) -> SubscriptionRecord
 
 /// The replicated form of a subscription.
 #[must_use]
-pub fn subscription_to_entry(filter: &TopicFilter, subscription: &Subscription) -> SubscriptionEntry {
+pub fn subscription_to_entry(
+    filter: &TopicFilter,
+    subscription: &Subscription,
+) -> SubscriptionEntry {
     SubscriptionEntry {
         filter: filter.as_str().to_owned(),
         qos: subscription.qos.bits(),
@@ -217,7 +220,10 @@ impl ForwardRecord {
 
 /// When a session that is not connected ends.
 #[must_use]
-pub fn expires_at(session_expiry_secs: Option<u32>, disconnected_at: UnixMillis) -> Option<UnixMillis> {
+pub fn expires_at(
+    session_expiry_secs: Option<u32>,
+    disconnected_at: UnixMillis,
+) -> Option<UnixMillis> {
     let secs = session_expiry_secs?;
     Some(disconnected_at + std::time::Duration::from_secs(u64::from(secs)))
 }

@@ -128,6 +128,14 @@ impl MeshCore {
         for class in Class::ALL.into_iter().filter(|class| Lane::of(*class).link() == kind) {
             behind |= !self.senders.peer_up(peer, class, &received, &mut self.fx);
         }
+        // What was acknowledged on a link that broke is said again here, for logs whose own link
+        // stood all the while.
+        for taken in received.iter().filter(|taken| Lane::of(taken.class).link() != kind) {
+            let (class, log_id, last) = (taken.class, taken.log_id, taken.last);
+            if self.fx.established(peer, Lane::of(class).link()) {
+                behind |= self.senders.handle_ack(peer, class, log_id, last, &mut self.fx).is_err();
+            }
+        }
         if behind {
             self.fx.push(Output::DiskBehind { peer, incarnation: known_incarnation });
         }

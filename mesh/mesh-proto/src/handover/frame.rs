@@ -9,9 +9,7 @@ use verge_storage::record::{MessageRecord, WillRecord};
 const VERSION: u8 = 1;
 
 /// A place in a fragment's order: entries are pulled after it. The default is before all.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Cursor {
     /// Lane of the queue.
     pub lane: u8,

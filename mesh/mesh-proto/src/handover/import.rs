@@ -72,7 +72,10 @@ enum State {
     Header,
     Pulling,
     /// Entries up to the cursor are being made durable.
-    Storing { upto: Cursor, closed: bool },
+    Storing {
+        upto: Cursor,
+        closed: bool,
+    },
     Following,
     Finished,
 }
@@ -120,6 +123,13 @@ impl Import {
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         self.caught_up
+    }
+
+    /// Whether an entry came to the giver after its log was sealed: it is no older than what the
+    /// new owner gets itself.
+    #[must_use]
+    pub fn is_late(&self, cursor: Cursor) -> bool {
+        self.end.is_some_and(|end| cursor > end)
     }
 
     /// Everything up to here is durable at the new owner.
@@ -356,6 +366,7 @@ mod tests {
         import.handle_sealed(header(1));
         assert_eq!(import.handle_sealed(header(1)), []);
         import.header_durable(Millis(1));
+        assert!(!import.is_late(cursor(1)) && import.is_late(cursor(2)));
         import.handle_entries(cursor(0), entries(1..=1), false, false, Millis(2));
         assert_eq!(import.handle_entries(cursor(0), entries(1..=1), false, false, Millis(2)), []);
         import.entries_durable(Millis(3));

@@ -210,6 +210,24 @@ fn check_inbox(world: &World, to: usize, sent: &[[u32; 4]; 3], seed: u64) {
 }
 
 #[test]
+fn an_acknowledgement_that_is_lost_with_the_other_link_is_said_again() {
+    // Telemetry travels on the bulk link, which stands; its acknowledgements on the fast one,
+    // which breaks.
+    let mut world = settled(2, 3);
+    for number in 0..40 {
+        world.forward(0, 1, Class::Telemetry, Bytes::from(format!("message {number}")));
+        world.run(15 + number);
+        world.drop_link(0, 1, LinkKind::Fast);
+        world.run_until(20_000, |world| {
+            let peers = world.core(0).peers();
+            let linked = world.core(0).is_linked(world.key(1), LinkKind::Fast);
+            linked && peers.iter().all(|peer| peer.forward_pending == 0)
+        });
+    }
+    assert_eq!(world.inbox(1).len(), 40);
+}
+
+#[test]
 fn a_wiped_receiver_and_a_wiped_sender_go_on() {
     let mut world = settled(3, 8);
     let send = |world: &mut World, text: &'static str| {

@@ -9,6 +9,8 @@
 //! granted when that batch is durable.
 
 pub mod api;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -139,11 +141,13 @@ impl Hub {
     /// Mail from a shard.
     pub fn handle_mail(&mut self, mail: HubMail, now: Now) {
         match mail {
-            HubMail::AddRoute(filter) => {
-                self.core.add_route(filter.as_str());
-            }
-            HubMail::RemoveRoute(filter) => {
-                self.core.remove_route(filter.as_str());
+            // The edges of two shards may come in either order; what holds now is in the router.
+            HubMail::AddRoute(filter) | HubMail::RemoveRoute(filter) => {
+                if self.shared.router.advertises(&filter) {
+                    self.core.add_route(filter.as_str());
+                } else {
+                    self.core.remove_route(filter.as_str());
+                }
             }
             HubMail::PutRegistry { client, entry } => {
                 if let Err(error) = self.core.put_registry(&client, *entry) {
@@ -357,9 +361,10 @@ impl Hub {
                 CoreOutput::Uplink { from, bytes } => {
                     self.outputs.push_back(HubOutput::Uplink { from, bytes });
                 }
-                CoreOutput::Lookup(LookupAnswer { ticket, entry, .. }) => {
+                CoreOutput::Lookup(LookupAnswer { ticket, entry, complete, .. }) => {
                     if let Some((shard, ticket)) = self.asked.remove(&ticket) {
-                        let mail = Mail::LookupAnswer { ticket, entry: entry.map(Box::new) };
+                        let entry = entry.map(Box::new);
+                        let mail = Mail::LookupAnswer { ticket, entry, complete };
                         self.outputs.push_back(HubOutput::Mail { to: shard, mail });
                     }
                 }

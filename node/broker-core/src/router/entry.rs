@@ -136,6 +136,17 @@ impl Entry {
         out.extend(self.groups.iter().filter(advertised).map(|group| group.name.to_string()));
     }
 
+    /// Whether the route of these parts is one of this node's.
+    pub fn has_route(&self, parts: &FilterParts<'_>) -> bool {
+        match (parts.shared, parts.local) {
+            (_, true) => false,
+            (false, false) => !self.plain.is_empty(),
+            (true, false) => self
+                .find_group(parts.text)
+                .is_ok_and(|place| !self.groups[place].members.is_empty()),
+        }
+    }
+
     /// Whether nobody wants the filter.
     #[must_use]
     pub fn is_empty(&self) -> bool {

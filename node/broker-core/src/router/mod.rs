@@ -225,6 +225,17 @@ impl Router {
         texts.into_iter().map(filter).collect()
     }
 
+    /// Whether this node wants a route to be known now.
+    ///
+    /// Shards tell the hub of edges through separate mailboxes, so that it may hear of them in
+    /// another order than they happened; what it tells other nodes is this.
+    #[must_use]
+    pub fn advertises(&self, route: &TopicFilter) -> bool {
+        let parts = FilterParts::of(route.as_str());
+        let table = self.table.read();
+        table.entry(parts.filter).is_some_and(|entry| entry.has_route(&parts))
+    }
+
     /// The routes of other nodes, by node and filter.
     #[must_use]
     pub fn remote_routes(&self) -> Vec<(NodeKey, Vec<String>)> {
@@ -265,6 +276,14 @@ impl Table {
             self.wild.get_or_insert_with(filter, Default::default)
         } else {
             self.exact.get_or_insert(filter)
+        }
+    }
+
+    fn entry(&self, filter: &str) -> Option<&Entry> {
+        if parts::has_wildcard(filter) {
+            self.wild.get(filter).map(Box::as_ref)
+        } else {
+            self.exact.get(filter)
         }
     }
 

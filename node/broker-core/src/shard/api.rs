@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use verge_model::{Claim, Class, ClientKey, NodeKey, UnixMillis};
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
+use verge_model::{Claim, Class, ClientKey, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::topic::filter::TopicFilter;
@@ -86,6 +86,8 @@ pub enum Mail {
         ticket: u64,
         /// What the homes of the session know; `None` if nobody knows it.
         entry: Option<Box<RegistryEntry>>,
+        /// Whether all of them answered. If not, somebody out of reach may know more.
+        complete: bool,
     },
     /// A greater claim on a session of this shard exists.
     Superseded {

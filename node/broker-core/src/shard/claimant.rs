@@ -12,8 +12,9 @@ use verge_mesh_proto::handover::{
     TransferEntry,
 };
 use verge_model::{Claim, ClientKey, NodeKey, Now};
-use verge_mqtt_proto::session::{Entry, InflightState};
+use verge_mqtt_proto::session::{Entry, InflightState, OrderKey};
 use verge_mqtt_proto::{PacketId, QoS, ReasonCode};
+use verge_storage::key::LANE_OWN;
 use verge_storage::record::QueueState;
 
 use super::Shard;
@@ -55,7 +56,9 @@ impl Shard {
                     import.handle_sealed(header)
                 });
             }
-            Body::Refused(Refusal::Unknown) if self.sealed.contains_key(&(client.clone(), fragment)) => {
+            Body::Refused(Refusal::Unknown)
+                if self.sealed.contains_key(&(client.clone(), fragment)) =>
+            {
                 self.unwanted(&client, fragment, claim, now);
             }
             Body::Refused(refusal) => {
@@ -100,9 +103,8 @@ impl Shard {
     ) {
         if self.open.contains_key(client) {
             self.learn_fragment(client, fragment, claim, now);
-            return self.import(client, fragment, claim, now, |import| {
-                import.handle_nudge(now.mono)
-            });
+            return self
+                .import(client, fragment, claim, now, |import| import.handle_nudge(now.mono));
         }
         if let Some(next) = self.sealed_of(client).max(self.pointers.get(client)) {
             // The session went on: so does the word, unless it would come back.
@@ -200,7 +202,12 @@ impl Shard {
             if session.seen.note(*id) {
                 self.turn.batch.put_seen(no.0, *id, now.wall);
             }
-            session.seen.settle(*id);
+            // A copy may have come by another way already, and not have been sent.
+            if let Some(copy) = session.outbound.take_queued(*id) {
+                self.shared.counters.duplicate_suppressed(1);
+                self.shared.ledger.settle(Settled::HandedOver, 1);
+                delete_row(no, &copy, &mut self.turn.batch);
+            }
         }
         for older in &header.open_fragments {
             let known = *older == session.claim || session.fragments.contains_key(older);
@@ -269,7 +276,7 @@ impl Shard {
         now: Now,
     ) {
         for transfer in entries {
-            if let Err(error) = self.take_entry(no, transfer, now) {
+            if let Err(error) = self.take_entry(no, fragment, transfer, now) {
                 self.shared.counters.bad_frame(1);
                 tracing::error!(%error, "an entry of an older log could not be read and is left out");
             }
@@ -281,11 +288,12 @@ impl Shard {
     fn take_entry(
         &mut self,
         no: SessionNo,
+        fragment: Claim,
         transfer: TransferEntry,
         now: Now,
     ) -> Result<(), BadRecord> {
         let Some(session) = self.sessions.get_mut(&no) else { return Ok(()) };
-        let inflight = match transfer.state {
+        let mut inflight = match transfer.state {
             EntryState::Queued => None,
             EntryState::Sent { packet_id } => {
                 PacketId::new(packet_id).map(|id| (id, InflightState::Published))
@@ -295,17 +303,34 @@ impl Shard {
             }
         };
         if session.seen.contains(transfer.id) || session.outbound.contains(transfer.id) {
+            // It came by another way too.
             self.shared.counters.duplicate_suppressed(1);
-            // It came by another way too. What the client may have seen under the giver's packet
-            // id goes on under that id; the copy that was not sent yet gives way to it.
-            let copy = inflight.and_then(|_| session.outbound.take_queued(transfer.id));
-            let Some(copy) = copy else { return Ok(()) };
-            self.shared.ledger.settle(Settled::HandedOver, 1);
-            delete_row(no, &copy, &mut self.turn.batch);
+            let free = |(id, _): &(PacketId, _)| session.outbound.inflight(*id).is_none();
+            let Some((id, _)) = inflight.filter(free) else { return Ok(()) };
+            if let Some(copy) = session.outbound.take_queued(transfer.id) {
+                // What the client may have seen under the giver's packet id goes on under that
+                // id; the copy that was not sent yet gives way to it.
+                self.shared.ledger.settle(Settled::HandedOver, 1);
+                delete_row(no, &copy, &mut self.turn.batch);
+            } else if transfer.qos == QoS::ExactlyOnce.bits() {
+                // The client has the message, and may wait for the release of that id: an id that
+                // is never released would hide the next message that is sent under it.
+                inflight = Some((id, InflightState::Released));
+            } else {
+                return Ok(());
+            }
         }
+        // After four claims bands repeat; an id that is taken cannot be taken over.
+        let inflight = inflight.filter(|(id, _)| session.outbound.inflight(*id).is_none());
         let message = message_from_afar(transfer.message, self.shared.next_message_id())?;
+        let from = session.fragments.get(&fragment);
+        let order = if from.is_some_and(|from| from.import.is_late(transfer.cursor)) {
+            OrderKey { lane: LANE_OWN, seq: self.shared.next_queue_seq() }
+        } else {
+            session.import_order(&message)
+        };
         let entry = Entry {
-            order: session.import_order(&message),
+            order,
             qos: QoS::from_bits(transfer.qos).unwrap_or(message.qos),
             retain: transfer.retain,
             subscription_ids: SmallVec::from_vec(transfer.subscription_ids),
@@ -319,16 +344,14 @@ impl Shard {
             let state = match inflight {
                 None => QueueState::Queued,
                 Some((id, InflightState::Published)) => QueueState::Sent { packet_id: id.get() },
-                Some((id, InflightState::Released)) => {
-                    QueueState::Released { packet_id: id.get() }
-                }
+                Some((id, InflightState::Released)) => QueueState::Released { packet_id: id.get() },
             };
             entry.message.stored.add(1);
             put_message(&entry.message, &mut self.turn.batch);
             put_row(no, &entry, state, now, &mut self.turn.batch);
         }
         self.shared.ledger.open(Opened::Imported, 1);
-        match inflight.filter(|(id, _)| session.outbound.inflight(*id).is_none()) {
+        match inflight {
             Some((id, state)) => session.outbound.push_inflight(id, entry, state),
             None => session.outbound.push(entry),
         }
@@ -479,6 +502,7 @@ impl Shard {
             self.arm(no);
         }
         self.remind_peer(peer, now);
+        self.ask_all_again(now);
     }
 
     /// The homes know a greater claim on a session than the one this node wrote under.
@@ -504,9 +528,11 @@ impl Shard {
 
     /// The client started clean elsewhere: nothing of its older sessions is wanted.
     fn discard(&mut self, client: &ClientKey, winner: Claim, now: Now) {
-        let open = self.open.get(client).copied().filter(|no| {
-            self.sessions.get(no).is_some_and(|session| session.claim < winner)
-        });
+        let open = self
+            .open
+            .get(client)
+            .copied()
+            .filter(|no| self.sessions.get(no).is_some_and(|session| session.claim < winner));
         if let Some(no) = open {
             let conn = self.sessions.get(&no).and_then(|session| session.conn);
             if let Some(conn) = conn {

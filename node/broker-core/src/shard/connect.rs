@@ -18,13 +18,13 @@ use verge_mesh_proto::crdt::sessions::{FragmentState, RegistryEntry};
 use verge_model::{Claim, ClientKey, Millis, Now};
 use verge_mqtt_proto::session::Will;
 use verge_mqtt_proto::{
-    Connack, Connect, ConnackProperties, Granted, OwnedPublishProperties, QoS, ReasonCode,
+    Connack, ConnackProperties, Connect, Granted, OwnedPublishProperties, QoS, ReasonCode,
     TopicName,
 };
 
 use super::api::{ConnId, HubMail, Output, SessionNo};
-use super::connection::{Conn, Phase};
 use super::claimant::new_fragment;
+use super::connection::{Conn, Phase};
 use super::session::Session;
 use super::turn::Effect;
 use super::{Lookup, Shard, Timer};
@@ -33,6 +33,9 @@ use crate::record::subscription_from_entry;
 /// How long the hub may take to answer a look-up, beyond its own limit: only a hub that is gone
 /// takes longer.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
+
+/// How soon homes that were out of reach are asked again; a new link asks at once.
+const LOOKUP_AGAIN: Duration = Duration::from_millis(250);
 
 /// "If the Session Expiry Interval is 0xFFFFFFFF, the Session does not expire." (3.1.2.11.2)
 const NEVER_EXPIRES: u32 = u32::MAX;
@@ -161,7 +164,7 @@ impl Shard {
         if self.waiting_connects() >= self.config.handovers_max {
             return self.disconnect(pending.conn, ReasonCode::ConnectionRateExceeded, now);
         }
-        pending.deadline = now.mono + LOOKUP_LIMIT;
+        pending.deadline = now.mono + self.config.handover_unreachable_wait;
         let ticket = self.number();
         self.ask_homes(ticket, Lookup::Resume(Box::new(pending)), now);
     }
@@ -172,7 +175,7 @@ impl Shard {
 
     fn ask_homes(&mut self, ticket: u64, lookup: Lookup, now: Now) {
         let client = match &lookup {
-            Lookup::Resume(pending) => pending.client.clone(),
+            Lookup::Resume(pending) | Lookup::Again(pending) => pending.client.clone(),
             Lookup::Clean(client) => client.clone(),
         };
         self.lookups.insert(ticket, lookup);
@@ -186,21 +189,58 @@ impl Shard {
         &mut self,
         ticket: u64,
         entry: Option<Box<RegistryEntry>>,
+        complete: bool,
         now: Now,
     ) {
         let Some(lookup) = self.lookups.remove(&ticket) else { return };
         match lookup {
             Lookup::Clean(client) => self.claim_clean(&client, entry, now),
-            Lookup::Resume(pending) => {
-                if self.conns.get(&pending.conn).is_none() {
+            Lookup::Resume(pending) | Lookup::Again(pending) => {
+                if !self.conns.contains_key(&pending.conn) {
                     return;
                 }
                 if self.open.contains_key(&pending.client) {
                     // Another connection of the client was quicker.
                     return self.place(*pending, now);
                 }
+                if entry.is_none() && !complete && now.mono < pending.deadline {
+                    // Who knows the session may be in reach in a moment, after a start say.
+                    let again = self.number();
+                    self.lookups.insert(again, Lookup::Again(pending));
+                    self.timers.insert((now.mono + LOOKUP_AGAIN, Timer::Lookup(again)));
+                    return;
+                }
                 self.resume_from(*pending, entry, now);
             }
+        }
+    }
+
+    /// The hub is gone, or it is time to ask it again.
+    pub(super) fn lookup_timeout(&mut self, ticket: u64, now: Now) {
+        match self.lookups.get(&ticket) {
+            Some(Lookup::Again(_)) => self.ask_again(ticket, now),
+            Some(Lookup::Resume(_) | Lookup::Clean(_)) | None => {
+                self.lookup_answered(ticket, None, true, now);
+            }
+        }
+    }
+
+    /// Asks the homes of sessions that could not be asked, now that a link came up.
+    pub(super) fn ask_all_again(&mut self, now: Now) {
+        let again = |(ticket, lookup): (&u64, &Lookup)| match lookup {
+            Lookup::Again(_) => Some(*ticket),
+            Lookup::Resume(_) | Lookup::Clean(_) => None,
+        };
+        let all: Vec<u64> = self.lookups.iter().filter_map(again).collect();
+        for ticket in all {
+            self.ask_again(ticket, now);
+        }
+    }
+
+    fn ask_again(&mut self, ticket: u64, now: Now) {
+        if let Some(Lookup::Again(pending)) = self.lookups.remove(&ticket) {
+            let ticket = self.number();
+            self.ask_homes(ticket, Lookup::Resume(pending), now);
         }
     }
 
@@ -240,7 +280,8 @@ impl Shard {
         entry: Option<Box<RegistryEntry>>,
         now: Now,
     ) {
-        let given_away = self.sealed_of(&pending.client).or_else(|| self.pointer_of(&pending.client));
+        let given_away =
+            self.sealed_of(&pending.client).or_else(|| self.pointer_of(&pending.client));
         let mut entry = match (entry, given_away) {
             (Some(entry), _) => entry,
             (None, Some(to)) => Box::new(RegistryEntry::new(to, false)),
@@ -423,13 +464,7 @@ impl Shard {
     }
 
     /// The session is stored: say CONNACK, then what is owed.
-    pub(super) fn connected(
-        &mut self,
-        id: ConnId,
-        no: SessionNo,
-        session_present: bool,
-        now: Now,
-    ) {
+    pub(super) fn connected(&mut self, id: ConnId, no: SessionNo, session_present: bool, now: Now) {
         let Self { conns, sessions, config, .. } = self;
         let Some(conn) = conns.get_mut(&id) else { return };
         let Some(session) = sessions.get_mut(&no).filter(|s| s.conn == Some(id)) else { return };
@@ -467,8 +502,10 @@ impl Shard {
     /// Ends an earlier CONNECT of the same client that still waits for the homes.
     fn give_up_earlier(&mut self, client: &ClientKey, now: Now) {
         let earlier = self.lookups.iter().find_map(|(ticket, lookup)| match lookup {
-            Lookup::Resume(pending) if pending.client == *client => Some((*ticket, pending.conn)),
-            Lookup::Resume(_) | Lookup::Clean(_) => None,
+            Lookup::Resume(pending) | Lookup::Again(pending) if pending.client == *client => {
+                Some((*ticket, pending.conn))
+            }
+            Lookup::Resume(_) | Lookup::Again(_) | Lookup::Clean(_) => None,
         });
         if let Some((ticket, conn)) = earlier {
             self.lookups.remove(&ticket);

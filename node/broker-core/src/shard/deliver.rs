@@ -40,6 +40,15 @@ impl Shard {
             self.send_now(&delivery, now);
             return;
         }
+        tracing::trace!(
+            client_id = %session.client,
+            session = no.0,
+            id = %delivery.message.id,
+            topic = delivery.message.topic.as_str(),
+            again = session.seen.contains(delivery.message.id),
+            sealed = session.is_sealed(),
+            "delivery"
+        );
         if session.seen.contains(delivery.message.id) {
             self.shared.counters.duplicate_suppressed(1);
             delete_row(no, &entry_of(delivery), &mut self.turn.batch);
@@ -108,7 +117,7 @@ impl Shard {
                 settle_row(session, &entry, settled, &shared.ledger, now, &mut turn.batch);
                 continue;
             }
-            let Some(step) = session.outbound.next() else { break };
+            let Some(step) = session.outbound.next_step() else { break };
             match step {
                 Step::Publish(packet_id) => {
                     let Some(inflight) = session.outbound.inflight(packet_id) else { continue };

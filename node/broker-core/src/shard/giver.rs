@@ -219,6 +219,9 @@ impl Shard {
         for entry in session.outbound.remove_upto(order_of(after)) {
             self.shared.ledger.settle(Settled::HandedOver, 1);
             delete_row(no, &entry, &mut self.turn.batch);
+            if session.seen.forget(entry.message.id) {
+                self.turn.batch.delete_seen(no.0, entry.message.id);
+            }
         }
         let (entries, more) = chunk_after(session, after);
         let Some(sealed) = session.sealed_mut() else { return };
@@ -230,7 +233,12 @@ impl Shard {
     }
 
     /// The new owner's routes are known wherever a link leads.
-    pub(super) fn handle_routes_known(&mut self, client: &ClientKey, fragment: Claim, claim: Claim) {
+    pub(super) fn handle_routes_known(
+        &mut self,
+        client: &ClientKey,
+        fragment: Claim,
+        claim: Claim,
+    ) {
         let Some(no) = self.sealed_for(client, fragment, claim) else { return };
         if let Some(sealed) = self.sessions.get_mut(&no).and_then(Session::sealed_mut) {
             sealed.routes_known = true;
@@ -304,13 +312,7 @@ impl Shard {
     }
 
     /// Who was to come for a log says that its session has ended.
-    pub(super) fn unwanted(
-        &mut self,
-        client: &ClientKey,
-        fragment: Claim,
-        claim: Claim,
-        now: Now,
-    ) {
+    pub(super) fn unwanted(&mut self, client: &ClientKey, fragment: Claim, claim: Claim, now: Now) {
         if let Some(no) = self.sealed_for(client, fragment, claim) {
             self.end_session(no, Settled::Discarded, now);
         }
@@ -361,12 +363,8 @@ fn chunk_after(session: &Session, after: Cursor) -> (Vec<TransferEntry>, bool) {
     for (entry, inflight) in entries.by_ref() {
         let state = match inflight {
             None => EntryState::Queued,
-            Some((id, InflightState::Published)) => {
-                EntryState::Sent { packet_id: id.get() }
-            }
-            Some((id, InflightState::Released)) => {
-                EntryState::Released { packet_id: id.get() }
-            }
+            Some((id, InflightState::Published)) => EntryState::Sent { packet_id: id.get() },
+            Some((id, InflightState::Released)) => EntryState::Released { packet_id: id.get() },
         };
         bytes += entry.message.queue_bytes();
         chunk.push(TransferEntry {

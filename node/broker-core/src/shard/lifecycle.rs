@@ -81,7 +81,11 @@ impl Shard {
                 let publisher = Arc::clone(&session.client.client_id);
                 self.publish_will(publisher, &will, now);
             }
-            return self.end_session(no, Settled::Dropped(crate::ledger::DropReason::SessionEnded), now);
+            return self.end_session(
+                no,
+                Settled::Dropped(crate::ledger::DropReason::SessionEnded),
+                now,
+            );
         }
         self.park(no, now);
     }

@@ -99,6 +99,8 @@ enum Timer {
 enum Lookup {
     /// A client wants to resume.
     Resume(Box<connect::PendingConnect>),
+    /// It does, and homes of its session were out of reach: they are asked again.
+    Again(Box<connect::PendingConnect>),
     /// A client started clean here; an older session elsewhere must hear of it.
     Clean(ClientKey),
 }
@@ -173,7 +175,9 @@ impl Shard {
                 }
             }
             Mail::Handover { from, frame } => self.handle_handover(from, &frame, now),
-            Mail::LookupAnswer { ticket, entry } => self.lookup_answered(ticket, entry, now),
+            Mail::LookupAnswer { ticket, entry, complete } => {
+                self.lookup_answered(ticket, entry, complete, now);
+            }
             Mail::Superseded { client, winner, clean } => {
                 self.superseded(&client, winner, clean, now);
             }
@@ -210,7 +214,7 @@ impl Shard {
             match timer {
                 Timer::Connection(conn) => self.connection_timeout(conn, now),
                 Timer::Session(no) => self.session_timeout(no, now),
-                Timer::Lookup(ticket) => self.lookup_answered(ticket, None, now),
+                Timer::Lookup(ticket) => self.lookup_timeout(ticket, now),
             }
         }
     }

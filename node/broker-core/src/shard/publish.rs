@@ -49,8 +49,11 @@ impl Shard {
             self.turn.promise(promise);
         }
         self.send_transients(&plan);
-        let reason =
-            if plan.recipients == 0 { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
+        let reason = if plan.recipients == 0 {
+            ReasonCode::NoMatchingSubscribers
+        } else {
+            ReasonCode::Success
+        };
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(packet_id)) => {
                 let kind = AckKind::Puback;
@@ -156,8 +159,7 @@ impl Shard {
     pub(super) fn handle_pubrel(&mut self, id: ConnId, no: SessionNo, packet_id: PacketId) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let known = session.inbound.handle_pubrel(packet_id);
-        let reason =
-            if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
+        let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         let kind = AckKind::Pubcomp;
         let durable = session.is_durable();
         if known && durable {

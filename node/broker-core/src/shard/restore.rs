@@ -241,6 +241,10 @@ impl Shard {
             session.seen.restore(seen, now.mono + self.config.handover_linger + SEEN_BEYOND_LINGER);
         }
         for (key, row, message) in queue {
+            // A delivery is stored before its session takes note of it.
+            if session.seen.note(message.id) {
+                self.turn.batch.put_seen(no.0, message.id, now.wall);
+            }
             restore_entry(&mut session, key, row, message);
             self.shared.ledger.open(Opened::Recovered, 1);
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::{Cursor, Import};
 use verge_model::{Claim, ClientKey, MessageId, Millis, Now, UnixMillis};
@@ -113,9 +113,9 @@ pub(crate) struct Fragment {
 /// Messages that must not be taken twice while fragments of a session are merged.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// True for those that no later owner must take either: the client has had them, or never
-    /// will. The others only came here, and may since have been handed over.
-    ids: FxHashMap<MessageId, bool>,
+    /// Those that are not owed any more are over: the client has had them, or never will. What is
+    /// handed over is forgotten.
+    ids: FxHashSet<MessageId>,
     /// Until when ids are remembered; `None`: nothing is.
     pub(crate) until: Option<Millis>,
 }
@@ -123,36 +123,28 @@ pub(crate) struct Seen {
 impl Seen {
     /// Whether the message was taken before.
     pub(crate) fn contains(&self, id: MessageId) -> bool {
-        self.ids.contains_key(&id)
+        self.ids.contains(&id)
     }
 
     /// Remembers a message, if there is reason to; true if a row should stand for it.
     pub(crate) fn note(&mut self, id: MessageId) -> bool {
-        let room = self.until.is_some() && self.ids.len() < SEEN_MAX;
-        room && !self.contains(id) && self.ids.insert(id, false).is_none()
+        self.until.is_some() && self.ids.len() < SEEN_MAX && self.ids.insert(id)
     }
 
-    /// Remembers, of a message that is remembered, that it is over.
-    pub(crate) fn settle(&mut self, id: MessageId) {
-        if let Some(over) = self.ids.get_mut(&id) {
-            *over = true;
-        }
-    }
-
-    /// Messages that are over, in no order.
-    fn over(&self) -> impl Iterator<Item = MessageId> {
-        self.ids.iter().filter(|(_, over)| **over).map(|(id, _)| *id)
+    /// Forgets a message that was handed over; true if a row stood for it.
+    pub(crate) fn forget(&mut self, id: MessageId) -> bool {
+        self.ids.remove(&id)
     }
 
     /// Takes back what was stored.
     pub(crate) fn restore(&mut self, ids: impl IntoIterator<Item = MessageId>, until: Millis) {
-        self.ids.extend(ids.into_iter().map(|id| (id, false)));
+        self.ids.extend(ids);
         self.until = Some(until);
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
-        self.ids = FxHashMap::default();
+        self.ids = FxHashSet::default();
         self.until = None;
     }
 }
@@ -261,14 +253,15 @@ impl Session {
         if self.seen.until.is_none() {
             self.seen.until = Some(now.mono);
             let settled = self.settled.iter().map(|(_, id)| *id);
-            self.seen.ids.extend(settled.map(|id| (id, true)));
+            self.seen.ids.extend(settled);
+            let owed = self.outbound.after(OrderKey::default());
+            self.seen.ids.extend(owed.map(|(entry, _)| entry.message.id));
         }
     }
 
     /// Remembers that a message was settled a moment ago.
     pub(crate) fn note_settled(&mut self, id: MessageId, wall: UnixMillis) {
         self.forget_settled(wall);
-        self.seen.settle(id);
         if self.settled.len() == SETTLED_MAX {
             self.settled.pop_front();
         }
@@ -279,8 +272,10 @@ impl Session {
     /// copy might still come from an older log.
     pub(crate) fn over(&mut self, wall: UnixMillis) -> Vec<MessageId> {
         self.forget_settled(wall);
-        let settled = self.settled.iter().map(|(_, id)| *id);
-        let mut over: Vec<MessageId> = settled.chain(self.seen.over()).collect();
+        let owed: FxHashSet<MessageId> =
+            self.outbound.after(OrderKey::default()).map(|(entry, _)| entry.message.id).collect();
+        let known = self.settled.iter().map(|(_, id)| *id).chain(self.seen.ids.iter().copied());
+        let mut over: Vec<MessageId> = known.filter(|id| !owed.contains(id)).collect();
         over.sort_unstable();
         over.dedup();
         over
@@ -316,9 +311,9 @@ impl Session {
     /// Holds back what older logs come before, for as long as that is worth waiting for; true if
     /// nothing is held.
     pub(crate) fn hold(&mut self) -> bool {
-        let behind = self.fragments.values().filter(|fragment| !fragment.import.is_caught_up());
-        let held = match (self.hold_until, behind.count()) {
-            (None, _) | (_, 0) => Hold::None,
+        let behind = self.fragments.values().any(|fragment| !fragment.import.is_caught_up());
+        let held = match (self.hold_until.filter(|_| behind), self.fragments.len()) {
+            (None, _) => Hold::None,
             (Some(_), 1) => Hold::Own,
             (Some(_), _) => Hold::All,
         };

@@ -92,7 +92,12 @@ impl Shard {
     }
 
     /// Puts a subscription into the router, and tells other nodes of a new route.
-    pub(super) fn route(&mut self, no: SessionNo, filter: &TopicFilter, subscription: Subscription) {
+    pub(super) fn route(
+        &mut self,
+        no: SessionNo,
+        filter: &TopicFilter,
+        subscription: Subscription,
+    ) {
         let Some(session) = self.sessions.get(&no) else { return };
         let subscriber = Subscriber {
             shard: self.config.index,
@@ -160,7 +165,8 @@ impl Shard {
         packet: &P,
     ) {
         let mut out = BytesMut::new();
-        let limit = self.conns.get(&id).map_or(usize::MAX, |conn| conn.machine.client_packet_bytes_max());
+        let limit =
+            self.conns.get(&id).map_or(usize::MAX, |conn| conn.machine.client_packet_bytes_max());
         if packet.encode_within(version, limit, &mut out).is_err() {
             return;
         }

@@ -106,7 +106,7 @@ pub enum Refusal {
     Full,
 }
 
-/// What [`Outbound::next`] asks for.
+/// What [`Outbound::next_step`] asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// An entry was given this packet id: store that, then send its PUBLISH.
@@ -226,7 +226,7 @@ impl Outbound {
     }
 
     /// The next thing to send, while the client's Receive Maximum allows; the caller sends it.
-    pub fn next(&mut self) -> Option<Step> {
+    pub fn next_step(&mut self) -> Option<Step> {
         if let Some((&order, &id)) = self.unsent.first_key_value() {
             let inflight = self.inflight.get_mut(&id).expect("`unsent` names entries in flight");
             let limit = match inflight.state {
@@ -422,8 +422,7 @@ impl Outbound {
         let mut expired = Vec::new();
         for lane in [&mut self.older, &mut self.queue] {
             if lane.iter().any(|entry| entry.message.is_expired(wall)) {
-                let (gone, kept) =
-                    lane.drain(..).partition(|entry| entry.message.is_expired(wall));
+                let (gone, kept) = lane.drain(..).partition(|entry| entry.message.is_expired(wall));
                 *lane = kept;
                 let gone: VecDeque<Entry> = gone;
                 expired.extend(gone);
@@ -482,160 +481,4 @@ impl Outbound {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use verge_model::{Class, Hlc, NodeKey};
-
-    use super::*;
-    use crate::message::StoredReferences;
-    use crate::packet::publish::OwnedPublishProperties;
-    use crate::topic::name::TopicName;
-
-    const LIMITS: OutboundLimits = OutboundLimits { messages_max: 4, bytes_max: 10_000 };
-
-    #[test]
-    fn order_is_imports_then_own_and_ids_ascend_within_the_band() {
-        let mut outbound = Outbound::new(1, LIMITS);
-        outbound.enqueue(entry(1, 1, QoS::AtLeastOnce)).unwrap();
-        outbound.enqueue(entry(0, 9, QoS::AtLeastOnce)).unwrap();
-        outbound.enqueue(entry(0, 8, QoS::AtLeastOnce)).unwrap();
-        outbound.connected(10);
-        assert_eq!(outbound.next(), Some(Step::Publish(id(16_385))));
-        assert_eq!(outbound.inflight(id(16_385)).unwrap().entry.order.seq, 8);
-        outbound.next();
-        outbound.next();
-        assert_eq!(outbound.inflight(id(16_387)).unwrap().entry.order.lane, 1);
-        assert_eq!(outbound.next(), None);
-        outbound.check_invariants();
-    }
-
-    #[test]
-    fn receive_maximum_is_never_exceeded_and_puback_frees_it() {
-        // [MQTT-4.9.0-2]
-        let mut outbound = Outbound::new(0, LIMITS);
-        for seq in 1..=3 {
-            outbound.enqueue(entry(1, seq, QoS::AtLeastOnce)).unwrap();
-        }
-        assert_eq!(outbound.next(), None, "nobody is connected");
-        outbound.connected(2);
-        assert_eq!(outbound.next(), Some(Step::Publish(id(1))));
-        assert_eq!(outbound.next(), Some(Step::Publish(id(2))));
-        assert_eq!(outbound.next(), None);
-        assert_eq!(outbound.handle_puback(id(1)).unwrap().order.seq, 1);
-        assert!(outbound.handle_puback(id(1)).is_none());
-        assert_eq!(outbound.next(), Some(Step::Publish(id(3))));
-        outbound.check_invariants();
-    }
-
-    #[test]
-    fn a_new_connection_is_told_again_in_order_with_the_same_ids() {
-        // [MQTT-4.4.0-1]
-        let mut outbound = Outbound::new(0, LIMITS);
-        for seq in 1..=3 {
-            outbound.enqueue(entry(1, seq, QoS::ExactlyOnce)).unwrap();
-        }
-        outbound.connected(2);
-        outbound.next();
-        outbound.next();
-        assert_eq!(outbound.publishing(id(1)), Some(false));
-        assert!(matches!(outbound.handle_pubrec(id(1), true), Received::Release));
-        outbound.disconnected();
-        outbound.connected(2);
-        assert_eq!(outbound.next(), Some(Step::ReleaseAgain(id(1))));
-        assert_eq!(outbound.next(), Some(Step::PublishAgain(id(2))));
-        assert_eq!(outbound.publishing(id(2)), Some(false), "it was never written");
-        assert!(outbound.handle_pubcomp(id(2)).is_none(), "it is not released");
-        assert!(outbound.handle_pubcomp(id(1)).is_some());
-        outbound.check_invariants();
-    }
-
-    #[test]
-    fn a_held_queue_waits_for_the_import() {
-        let mut outbound = Outbound::new(2, LIMITS);
-        outbound.hold(Hold::Own);
-        outbound.enqueue(entry(1, 5, QoS::AtLeastOnce)).unwrap();
-        outbound.connected(10);
-        assert_eq!(outbound.next(), None);
-        outbound.push(entry(0, 7, QoS::AtLeastOnce));
-        outbound.push_inflight(id(3), entry(0, 6, QoS::AtLeastOnce), InflightState::Published);
-        assert_eq!(outbound.next(), Some(Step::PublishAgain(id(3))));
-        assert_eq!(outbound.publishing(id(3)), Some(true));
-        assert_eq!(outbound.next(), Some(Step::Publish(id(32_769))));
-        assert_eq!(outbound.next(), None);
-        outbound.hold(Hold::None);
-        assert_eq!(outbound.next(), Some(Step::Publish(id(32_770))));
-    }
-
-    #[test]
-    fn imports_from_several_logs_wait_for_each_other_but_not_what_is_in_flight() {
-        let mut outbound = Outbound::new(2, LIMITS);
-        outbound.hold(Hold::All);
-        outbound.connected(10);
-        outbound.push(entry(0, 7, QoS::AtLeastOnce));
-        outbound.push_inflight(id(3), entry(0, 9, QoS::AtLeastOnce), InflightState::Published);
-        assert_eq!(outbound.next(), Some(Step::PublishAgain(id(3))));
-        assert_eq!((outbound.next(), outbound.drop_front().is_none()), (None, true));
-        outbound.push(entry(0, 5, QoS::AtLeastOnce));
-        assert!(outbound.is_taken(OrderKey { lane: 0, seq: 5 }));
-        assert!(!outbound.is_taken(OrderKey { lane: 0, seq: 6 }));
-        outbound.hold(Hold::Own);
-        assert_eq!(outbound.front().unwrap().order.seq, 5);
-    }
-
-    #[test]
-    fn a_full_queue_refuses_and_keeps_what_it_has() {
-        let mut outbound = Outbound::new(0, LIMITS);
-        for seq in 1..=4 {
-            outbound.enqueue(entry(1, seq, QoS::AtLeastOnce)).unwrap();
-        }
-        let (refusal, back) = outbound.enqueue(entry(1, 5, QoS::AtLeastOnce)).unwrap_err();
-        assert_eq!((refusal, back.order.seq, outbound.len()), (Refusal::Full, 5, 4));
-    }
-
-    #[test]
-    fn a_log_is_read_in_order_and_removed_by_prefix() {
-        let mut outbound = Outbound::new(0, LIMITS);
-        for seq in 1..=3 {
-            outbound.enqueue(entry(1, seq, QoS::AtLeastOnce)).unwrap();
-        }
-        outbound.connected(1);
-        outbound.next();
-        let all: Vec<_> = outbound
-            .after(OrderKey::default())
-            .map(|(entry, flight)| (entry.order.seq, flight.map(|(id, _)| id.get())))
-            .collect();
-        assert_eq!(all, [(1, Some(1)), (2, None), (3, None)]);
-        assert_eq!(outbound.remove_upto(OrderKey { lane: 1, seq: 2 }).len(), 2);
-        assert_eq!(outbound.len(), 1);
-        outbound.check_invariants();
-    }
-
-    fn id(raw: u16) -> PacketId {
-        PacketId::new(raw).unwrap()
-    }
-
-    fn entry(lane: u8, seq: u64, qos: QoS) -> Entry {
-        let message = Message {
-            id: MessageId { node: NodeKey(1), incarnation: 1, seq },
-            publisher: "p".into(),
-            stamp: Hlc(0),
-            expires_at: None,
-            topic: TopicName::parse("t").unwrap(),
-            qos,
-            retain: false,
-            class: Class::Telemetry,
-            properties: OwnedPublishProperties::default(),
-            payload: Bytes::new(),
-            stored: StoredReferences::default(),
-        };
-        Entry {
-            order: OrderKey { lane, seq },
-            message: Arc::new(message),
-            qos,
-            retain: false,
-            subscription_ids: SmallVec::new(),
-            stored: true,
-        }
-    }
-
-}
+mod tests;

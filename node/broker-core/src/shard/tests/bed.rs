@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use verge_model::{ClientKey, Millis, NodeId, Now, UnixMillis};
-use verge_mqtt_proto::QoS;
+use verge_model::{Class, ClientKey, Hlc, MessageId, Millis, NodeId, NodeKey, Now, UnixMillis};
+use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::{OwnedPublishProperties, QoS, TopicName};
 use verge_storage::memory::{Crash, MemoryDisk};
 use verge_storage::{Batch, MemoryStore, Promise, Store, StoreError};
 
 use super::client::{Client, Who, read};
 use crate::ledger::LedgerSnapshot;
+use crate::planner::Planner;
+use crate::record::{message_from_afar, message_to_record};
+use crate::router::{ForwardTargets, Origin};
 use crate::rule::TopicRules;
 use crate::shard::Shard;
 use crate::shard::api::{
@@ -152,6 +156,34 @@ impl Bed {
     pub(super) fn mail(&mut self, shard: usize, mail: Mail) {
         let now = self.clock();
         self.shards[shard].handle_mail(mail, now);
+        self.settle();
+    }
+
+    /// A message that another node accepted reaches this one, as the hub would take it in.
+    pub(super) fn forward(&mut self, seq: u64, topic: &str, payload: &'static str) {
+        let message = Message {
+            id: MessageId { node: NodeKey(99), incarnation: 1, seq },
+            publisher: "far".into(),
+            stamp: Hlc::from_wall(UnixMillis(self.now)),
+            expires_at: None,
+            topic: TopicName::parse(topic).unwrap(),
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            class: Class::Control,
+            properties: OwnedPublishProperties::default(),
+            payload: Bytes::from_static(payload.as_bytes()),
+            stored: StoredReferences::default(),
+        };
+        let row = self.shared.next_message_id();
+        let message = message_from_afar(message_to_record(&message), row).unwrap();
+        let targets = ForwardTargets { plain: true, groups: Vec::new() };
+        let (mut batch, now) = (Batch::new(), self.clock());
+        let mut planner = Planner::new(Arc::clone(&self.shared));
+        let plan = planner.plan(&message, Origin::Forwarded(&targets), now, &mut batch);
+        self.store.commit(&[batch], true).unwrap();
+        for (shard, delivery) in plan.deliveries {
+            self.mail.push_back((shard, Mail::Deliver(vec![delivery])));
+        }
         self.settle();
     }
 

@@ -276,9 +276,11 @@ fn line(packet: &Packet<'_>) -> String {
         }
         Packet::Ack(ack) => {
             let kind = format!("{:?}", ack.kind).to_lowercase();
-            match ack.reason {
-                ReasonCode::Success => format!("{kind} {}", ack.packet_id.get()),
-                reason => format!("{kind} {} {}", ack.packet_id.get(), reason.name()),
+            let id = ack.packet_id.get();
+            if ack.reason == ReasonCode::Success {
+                format!("{kind} {id}")
+            } else {
+                format!("{kind} {id} {}", ack.reason.name())
             }
         }
         Packet::Suback(ack) => {

@@ -15,6 +15,8 @@ pub(super) struct Mesh {
     registry: BTreeMap<ClientKey, RegistryEntry>,
     /// Links that are down.
     cut: BTreeSet<(usize, usize)>,
+    /// Names of frames that are lost on the way.
+    pub(super) lost: Vec<&'static str>,
     /// Every frame that passed, or would have.
     pub(super) frames: Vec<String>,
 }
@@ -25,6 +27,7 @@ impl Mesh {
             nodes: names.iter().map(|name| Bed::in_mesh(name)).collect(),
             registry: BTreeMap::new(),
             cut: BTreeSet::new(),
+            lost: Vec::new(),
             frames: Vec::new(),
         }
     }
@@ -90,7 +93,8 @@ impl Mesh {
                 }
                 HubMail::Lookup { ticket, client, .. } => {
                     let entry = self.registry.get(&client).cloned().map(Box::new);
-                    self.nodes[node].mail(shard, Mail::LookupAnswer { ticket, entry });
+                    let answer = Mail::LookupAnswer { ticket, entry, complete: true };
+                    self.nodes[node].mail(shard, answer);
                 }
                 HubMail::RoutesSettled { token, .. } => {
                     self.nodes[node].mail(shard, Mail::RoutesSettled { token });
@@ -102,7 +106,8 @@ impl Mesh {
                     let name = format!("{body:?}");
                     let name = name.split([' ', '(']).next().unwrap_or_default();
                     self.frames.push(format!("{from}→{} {name}", self.nodes[to].id));
-                    if !self.cut.contains(&(node.min(to), node.max(to))) {
+                    let lost = self.lost.contains(&name);
+                    if !lost && !self.cut.contains(&(node.min(to), node.max(to))) {
                         let mail = Mail::Handover { from: from.key(), frame };
                         self.nodes[to].mail(0, mail);
                     }

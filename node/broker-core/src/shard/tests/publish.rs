@@ -16,11 +16,8 @@ fn each_qos_is_acknowledged_as_it_should_be() {
     bed.send(publisher, publisher.publish(post("t", "one").q1(7)));
     bed.send(publisher, publisher.publish(post("t", "two").q2(8)));
     bed.expect(publisher, &["puback 7", "pubrec 8"]);
-    let got = [
-        "publish t \"zero\"",
-        "publish t q1 id=16385 \"one\"",
-        "publish t q2 id=16386 \"two\"",
-    ];
+    let got =
+        ["publish t \"zero\"", "publish t q1 id=16385 \"one\"", "publish t q2 id=16386 \"two\""];
     bed.expect(sub, &got);
     bed.send(publisher, publisher.ack(AckKind::Pubrel, 8));
     bed.expect(publisher, &["pubcomp 8"]);

@@ -80,7 +80,10 @@ fn retained_messages_survive_a_crash_and_their_expiry_does_not_stop() {
     let mut bed = bed.crash();
     let client = bed.connect(&v5("v"));
     bed.send(client, client.subscribe(1, want("short", 0)));
-    bed.expect(client, &["connack present=0", "suback 1 [0]", "publish short retain expiry=10 \"s\""]);
+    bed.expect(
+        client,
+        &["connack present=0", "suback 1 [0]", "publish short retain expiry=10 \"s\""],
+    );
     bed.wait(Duration::from_secs(20));
     bed.send(client, client.subscribe(2, want("#", 0)));
     bed.expect(client, &["suback 2 [0]", "publish long retain \"l\""]);
