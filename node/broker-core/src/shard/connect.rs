@@ -4,11 +4,12 @@
 //! |---|---|---|
 //! | 1 | any | it is discarded; a new one; an older one elsewhere hears of it later |
 //! | 0 | open | resumed |
+//! | 0 | open, first since a start | its homes are asked whether it was served elsewhere meanwhile |
 //! | 0 | handed over | claimed back from the node that has it |
 //! | 0 | none, no mesh | a new one |
 //! | 0 | none, mesh | its homes are asked; an owner hands it over, else a new one |
 //!
-//! Only the last two wait, and never longer than the configuration says.
+//! Only those that ask wait, and never longer than the configuration says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,12 +137,16 @@ impl Shard {
     }
 
     /// Finds, makes or seeks the session of a CONNECT.
-    fn place(&mut self, mut pending: PendingConnect, now: Now) {
+    fn place(&mut self, pending: PendingConnect, now: Now) {
         let client = pending.client.clone();
         self.give_up_earlier(&client, now);
         if let Some(&no) = self.open.get(&client) {
             self.take_over_here(no, now);
-            if !pending.clean_start && self.sessions.contains_key(&no) {
+            let session = self.sessions.get(&no);
+            if !pending.clean_start && session.is_some_and(|session| session.unconfirmed) {
+                return self.seek(pending, now);
+            }
+            if !pending.clean_start && session.is_some() {
                 return self.resume(no, pending, now);
             }
             let claim = self.sessions.get(&no).map(|session| session.claim);
@@ -161,6 +166,11 @@ impl Shard {
             self.ask_homes(ticket, Lookup::Clean(client), now);
             return;
         }
+        self.seek(pending, now);
+    }
+
+    /// Asks the homes of a session who owns it, before its client is served.
+    fn seek(&mut self, mut pending: PendingConnect, now: Now) {
         if self.waiting_connects() >= self.config.handovers_max {
             return self.disconnect(pending.conn, ReasonCode::ConnectionRateExceeded, now);
         }
@@ -199,19 +209,45 @@ impl Shard {
                 if !self.conns.contains_key(&pending.conn) {
                     return;
                 }
-                if self.open.contains_key(&pending.client) {
-                    // Another connection of the client was quicker.
-                    return self.place(*pending, now);
-                }
-                if entry.is_none() && !complete && now.mono < pending.deadline {
+                let open = self.open.get(&pending.client).copied();
+                let unconfirmed = open
+                    .and_then(|no| self.sessions.get(&no))
+                    .is_some_and(|session| session.unconfirmed);
+                let known = entry.is_some() && !unconfirmed;
+                if (open.is_none() || unconfirmed)
+                    && !known
+                    && !complete
+                    && now.mono < pending.deadline
+                {
                     // Who knows the session may be in reach in a moment, after a start say.
                     let again = self.number();
                     self.lookups.insert(again, Lookup::Again(pending));
                     self.timers.insert((now.mono + LOOKUP_AGAIN, Timer::Lookup(again)));
                     return;
                 }
+                if let Some(no) = open {
+                    // It is confirmed, or another connection of the client was quicker.
+                    self.confirm(no, entry);
+                    return self.place(*pending, now);
+                }
                 self.resume_from(*pending, entry, now);
             }
+        }
+    }
+
+    /// The homes of a session of this node said what they know of it.
+    fn confirm(&mut self, no: SessionNo, entry: Option<Box<RegistryEntry>>) {
+        let node = self.config.node;
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        session.unconfirmed = false;
+        let Some(theirs) = entry else { return };
+        let owner = theirs.owner.marker;
+        if owner > session.claim && owner.node != node {
+            session.superseded = session.superseded.max(Some(owner));
+        }
+        let Some(ours) = &mut session.entry else { return };
+        if let Err(error) = ours.merge(*theirs) {
+            tracing::warn!(%error, "what the homes know of a session was not merged");
         }
     }
 

@@ -248,6 +248,7 @@ impl Shard {
             restore_entry(&mut session, key, row, message);
             self.shared.ledger.open(Opened::Recovered, 1);
         }
+        session.unconfirmed = self.config.mesh;
         // What the client had when the node went down is over: its connection was lost then.
         let since = record.disconnected_at.unwrap_or(now.wall);
         session.disconnected_at = Some(since);

@@ -86,6 +86,9 @@ pub(crate) struct Session {
     pub(crate) claiming: Option<Claim>,
     /// A greater claim than ours, whose owner has not come for our log yet.
     pub(crate) superseded: Option<Claim>,
+    /// Whether the node was away since it last served the session: its client may have been served
+    /// elsewhere meanwhile, which the session's homes know.
+    pub(crate) unconfirmed: bool,
     /// When whoever is to come for our log is reminded, and the wait before the next time.
     pub(crate) reminder: Option<(Millis, Duration)>,
     /// Older logs being pulled, by the claim they were written under.
@@ -182,6 +185,7 @@ impl Session {
             ownership: Ownership::Open,
             claiming: None,
             superseded: None,
+            unconfirmed: false,
             reminder: None,
             fragments: BTreeMap::new(),
             hold_until: None,

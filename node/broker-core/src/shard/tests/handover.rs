@@ -176,6 +176,31 @@ fn copies_of_one_message_for_two_sessions_do_not_share_their_row() {
 }
 
 #[test]
+fn a_client_that_was_elsewhere_while_its_node_was_down_gets_nothing_twice() {
+    let mut mesh = Mesh::new(&["a", "b"]);
+    let sub = subscribed(&mut mesh, 0);
+    mesh.at(0, |a| a.forward(1, "t", "before"));
+    mesh.at(0, |a| a.expect(sub, &["publish t q2 id=16385 \"before\""]));
+    mesh.cut(0, 1);
+    let there = mesh.at(1, |b| b.connect(&v5("v").persistent()));
+    mesh.wait(3_000);
+    mesh.at(1, |b| b.expect(there, &["connack present=1"]));
+    mesh.at(1, |b| b.forward(2, "t", "meanwhile"));
+    mesh.at(1, |b| b.expect(there, &["publish t q2 id=32769 \"meanwhile\""]));
+    mesh.at(1, |b| b.send(there, there.ack(AckKind::Pubrec, 32_769)));
+    mesh.at(1, |b| b.expect(there, &["pubrel 32769"]));
+    mesh.at(1, |b| b.send(there, there.ack(AckKind::Pubcomp, 32_769)));
+    mesh.crash(0);
+    // What came while it was down was kept for it by its sender.
+    mesh.at(0, |a| a.forward(2, "t", "meanwhile"));
+    let back = mesh.at(0, |a| a.connect(&v5("v").persistent()));
+    mesh.at(0, |a| a.expect(back, &[]));
+    mesh.heal(0, 1);
+    let expected = ["connack present=1", "publish t q2 id=16385 dup \"before\""];
+    mesh.at(0, |a| a.expect(back, &expected));
+}
+
+#[test]
 fn homes_are_told_only_what_is_stored() {
     let mut mesh = Mesh::new(&["a"]);
     let client = subscribed(&mut mesh, 0);
