@@ -13,6 +13,7 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
     }
+    socket.bind(&addr.into())?;
     // Refusals are not errors: the size that counts is the one read back.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
@@ -27,7 +28,6 @@ pub(crate) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
              net.core.rmem_max and net.core.wmem_max"
         );
     }
-    socket.bind(&addr.into())?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

@@ -111,10 +111,7 @@ impl Node {
         let shared = Arc::new(NodeShared::new(id.key(), identity.incarnation, rules));
         let restored = restore::load(&*store, &shared)?;
         let mesh_restored = Restored::load(&*store)?;
-        tracing::info!(
-            node = %id, incarnation = identity.incarnation, sessions = restored.sessions.len(),
-            damaged = restored.damaged, "data directory opened"
-        );
+        let (sessions, damaged) = (restored.sessions.len(), restored.damaged);
         if !restored.cleanup.is_empty() {
             store.commit(&[restored.cleanup], false)?;
         }
@@ -168,6 +165,9 @@ impl Node {
         };
         let (thread, mesh_addr) = crate::mesh::spawn(mesh)?;
         threads.mesh = Some(thread);
+        // Not before everything that may be in the way: a refusal is one line.
+        let incarnation = store.identity().incarnation;
+        tracing::info!(node = %id, incarnation, sessions, damaged, "data directory opened");
 
         let ready = Arc::new(AtomicBool::new(false));
         let (admin_stop, admin_stopped) = watch::channel(false);
@@ -181,7 +181,7 @@ impl Node {
                 position: config.node.position.map(|position| position.0),
                 listeners: urls.iter().map(|url| url.to_string()).collect(),
                 mesh_addr: mesh_addr.map(|addr| addr.to_string()),
-                incarnation: store.identity().incarnation,
+                incarnation,
                 version: env!("CARGO_PKG_VERSION"),
                 shards: shards.len(),
                 ready: false,

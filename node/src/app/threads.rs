@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -11,6 +11,9 @@ use crate::clock;
 /// Alarms that wait to be heard; one is enough to end the node.
 const ALARMS_MAX: usize = 64;
 
+/// How long what was started is waited for when a node does not start.
+const FAILED_START_WAIT: Duration = Duration::from_secs(5);
+
 /// The threads of a node.
 #[derive(Default)]
 pub(super) struct Threads {
@@ -18,6 +21,18 @@ pub(super) struct Threads {
     pub(super) mesh: Option<JoinHandle<()>>,
     pub(super) admin: Option<JoinHandle<()>>,
     pub(super) writer: Option<JoinHandle<()>>,
+}
+
+impl Drop for Threads {
+    /// Of a node that did not start nothing goes on: the store is closed before the process may end.
+    fn drop(&mut self) {
+        let Self { shards, mesh, admin, writer } = self;
+        let left = shards.drain(..).chain(mesh.take()).chain(admin.take()).chain(writer.take());
+        let left: Vec<_> = left.collect();
+        if !left.is_empty() {
+            join_by(left, clock::instant() + FAILED_START_WAIT);
+        }
+    }
 }
 
 /// Raised when its thread panics: a node without one of its threads must not go on as if it served.
@@ -75,8 +90,6 @@ pub(super) fn join_by(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -114,10 +114,9 @@ async fn demo(args: &DemoArgs) -> Result<bool, Failure> {
     let mut run = describe(args, &scenario, &trace_path.display().to_string());
 
     let dir = TempDir::with_prefix("verge-demo-").map_err(|error| setup(&error))?;
-    let mut cluster =
-        Cluster::prepare(dir.path(), &scenario.sites, programs, &args.log)
-            .await
-            .map_err(Failure::Setup)?;
+    let mut cluster = Cluster::prepare(dir.path(), &scenario.sites, programs, &args.log)
+        .await
+        .map_err(Failure::Setup)?;
     let outcome = play(args, scenario, &mut cluster, &mut run).await;
     let failed = !matches!(&outcome, Ok(report) if report.passed);
     if args.keep || failed {

@@ -268,7 +268,8 @@ impl World {
             let vehicle = &self.scenario.trace.tracks[track].vehicle;
             let (book, sent) = (book.lock(), self.sent_to(&denms, track));
             let commands = book.commands_missing();
-            missing.extend(commands.map(|number| format!("missing: command {number} to {vehicle}")));
+            missing
+                .extend(commands.map(|number| format!("missing: command {number} to {vehicle}")));
             for (site, reach) in self.sites.iter().enumerate() {
                 for number in book.denms_missing(site, sent(site)) {
                     missing.push(format!("missing: warning {number} of {} to {vehicle}", reach.id));

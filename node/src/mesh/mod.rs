@@ -153,8 +153,15 @@ pub fn spawn(setup: MeshSetup) -> Result<(JoinHandle<()>, Option<SocketAddr>), M
             }
         });
     })?;
-    let addr = start.recv().map_err(|_| MeshError::Ended)??;
-    Ok((thread, addr))
+    match start.recv() {
+        Ok(Ok(addr)) => Ok((thread, addr)),
+        Ok(Err(error)) => {
+            // What it was given, the store above all, is let go of before the caller goes on.
+            let _ = thread.join();
+            Err(error)
+        }
+        Err(_) => Err(MeshError::Ended),
+    }
 }
 
 fn begin(setup: MeshSetup) -> Result<(Driver, Option<SocketAddr>), MeshError> {

@@ -237,7 +237,7 @@ impl Shard {
         if let Some(conn) = self.conns.get_mut(&id)
             && !std::mem::replace(&mut conn.dirty, true)
         {
-            self.turn.dirty.push(id);
+            self.turn.dirty.push_back(id);
         }
     }
 }

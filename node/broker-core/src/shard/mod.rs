@@ -241,7 +241,7 @@ impl Shard {
     /// The next connection whose output has grown.
     pub fn poll_dirty(&mut self) -> Option<ConnId> {
         loop {
-            let conn = self.turn.dirty.pop()?;
+            let conn = self.turn.dirty.pop_front()?;
             if let Some(state) = self.conns.get_mut(&conn) {
                 state.dirty = false;
                 return Some(conn);

@@ -50,7 +50,8 @@ pub(super) struct Turn {
     /// Deliveries of this turn for each shard, not yet mailed.
     deliveries: Vec<Vec<Delivery>>,
     pub(super) outputs: VecDeque<Output>,
-    pub(super) dirty: Vec<ConnId>,
+    /// In the order in which they became so: an answer goes out before what it caused.
+    pub(super) dirty: VecDeque<ConnId>,
     /// Handover frames of this node to itself.
     pub(super) loopback: VecDeque<Bytes>,
 }
@@ -66,7 +67,7 @@ impl Turn {
             next_ticket: 1,
             deliveries: (0..shards).map(|_| Vec::new()).collect(),
             outputs: VecDeque::new(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
             loopback: VecDeque::new(),
         }
     }

@@ -1,5 +1,5 @@
 //! What a PUBLISH costs, by the clock. Prints, asserts nothing about time:
-//! `cargo test --release -p verge-mqtt-proto --test speed -- --ignored --nocapture`
+//! `cargo run --release -p verge-mqtt-proto --example speed`
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -14,9 +14,7 @@ use verge_mqtt_proto::{
 const ROUNDS: u32 = 2_000_000;
 const TOPIC: &str = "region/v2x/cam/vehicle-17/0/3/1/2/0/3/1/2/0/3/1/2/0/3/1/2/0/3/1/2/0/3/1";
 
-#[test]
-#[ignore = "measures time"]
-fn decode_and_encode_publish() {
+fn main() {
     let bare = OwnedPublishProperties::default();
     let rich = OwnedPublishProperties {
         content_type: Some("application/json".into()),
