@@ -26,7 +26,7 @@ test-deps: deps ## Install what the tests need beyond the build.
 	@deploy/install-packages.sh $(TEST_PACKAGES)
 
 build: deps ## Build the release binaries, verge and verge-cloud.
-	@if [ ! -e $(BIN)/verge ]; then echo "First build: about 45 minutes on 2 cores, most of it RocksDB's C++ and the analytic crates; later builds take seconds."; fi
+	@if [ ! -e $(BIN)/verge ]; then echo "First build: about 25 minutes on 2 idle cores, most of it RocksDB's C++ and the analytic crates; later builds take seconds."; fi
 	$(CARGO) build --release --workspace --bins
 	@echo "built: $(BIN)/verge $(BIN)/verge-cloud"
 
