@@ -1,0 +1,21 @@
+//! Real processes: nodes and the cloud tier are started, spoken to by other people's clients and by
+//! a plain one of our own, killed, restarted and asked what became of every message.
+//!
+//! Each test has a [`site`] of its own, with directories and ports; it ends only what it started.
+//! The programs are those of the same build, or of the directory `VERGE_BIN_DIR`.
+
+mod bad_input;
+mod book;
+mod client;
+mod cloud;
+mod command_line;
+mod crash;
+mod handover;
+mod mesh;
+mod node;
+mod paho;
+mod ports;
+mod programs;
+mod single;
+mod site;
+mod time;

@@ -1,0 +1,30 @@
+//! Ports on loopback that a node keeps over its restarts.
+//!
+//! They lie below the range from which the system gives ports to outgoing connections, so that
+//! nobody takes one while its node is down.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Above what well-known services use.
+const FIRST: u16 = 12_000;
+
+/// Below 32,768, where Linux begins by default.
+const COUNT: u16 = 20_000;
+
+/// A port that nothing uses, and that no other test of this process gets.
+pub(crate) fn free() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at once begin at different places.
+    let start = u16::try_from(std::process::id().wrapping_mul(997) % u32::from(COUNT));
+    let start = start.expect("less than 65,536");
+    for _ in 0..COUNT {
+        let place = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = FIRST + ((u32::from(start) + u32::from(place)) % u32::from(COUNT)) as u16;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(addr).is_ok() && UdpSocket::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+    panic!("no port is free between {FIRST} and {}", FIRST + COUNT);
+}
