@@ -81,8 +81,11 @@ impl Raw {
     }
 }
 
-/// The only packet's name and reason, or that there is none.
-fn told(words: &[u8], version: ProtocolVersion) -> Option<(&'static str, ReasonCode)> {
+/// A packet's name and reason, or nothing.
+type Told = Option<(&'static str, ReasonCode)>;
+
+/// The node's last words: at most one packet.
+fn told(words: &[u8], version: ProtocolVersion) -> Told {
     if words.is_empty() {
         return None;
     }
@@ -159,7 +162,7 @@ fn security_what_is_no_connect_is_refused_and_counted() {
     };
     let large = [packet(0x10, &[0; 4])[..1].to_vec(), vec![0xff, 0xff, 0x7f]].concat();
     // What is sent, what comes back, what it is counted as.
-    let transcript: Vec<(&str, Vec<u8>, Option<(&str, ReasonCode)>, &str)> = vec![
+    let transcript: Vec<(&str, Vec<u8>, Told, &str)> = vec![
         ("HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), None, "connect_expected"),
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), None, "malformed_packet"),
         ("zeros", vec![0; 64], None, "malformed_packet"),

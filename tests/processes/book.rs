@@ -24,6 +24,14 @@ impl Received {
         self.distinct.entry(message.topic.clone()).or_default().insert(number);
     }
 
+    /// Where it stands, for a test's own log.
+    pub(crate) fn last(&self) -> String {
+        let of = |(topic, numbers): (&String, &Vec<u64>)| {
+            format!("{} of {topic}, the last {:?}", numbers.len(), numbers.last())
+        };
+        self.numbers.iter().map(of).collect::<Vec<_>>().join("; ")
+    }
+
     /// What came in one topic.
     pub(crate) fn of(&self, topic: &str) -> Self {
         let mut of = Self::default();

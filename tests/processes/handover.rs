@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use verge_mqtt_proto::QoS;
 
 use crate::book::{Difference, Received, Sent};
@@ -201,5 +203,45 @@ fn a_parked_session_waits_where_it_was_and_is_fetched_with_its_queue() {
         receive(vehicle, received, 500);
     });
     difference.is_none("the vehicle");
+    road.balances();
+}
+
+/// `VERGE_ROAD_SEED` replays, as far as real time allows.
+#[test]
+fn nothing_is_lost_whichever_node_of_the_road_is_killed_when() {
+    let seed = std::env::var("VERGE_ROAD_SEED").map_or(3, |text| text.parse().expect("a number"));
+    println!("VERGE_ROAD_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let site = Site::new();
+    let mut road = Road::new(&site);
+    let mut vehicle = Client::v5("vehicle");
+    vehicle.connect(road.a.mqtt);
+    vehicle.subscribe("commands/#", QoS::ExactlyOnce);
+    routed(&road.region, "commands/#", &road.a);
+    let difference = drive(&mut road, &mut vehicle, |road, vehicle, received| {
+        for _ in 0..6 {
+            receive(vehicle, received, rng.random_range(0..400));
+            let (victim, other) =
+                if rng.random() { (&mut road.a, &road.b) } else { (&mut road.b, &road.a) };
+            println!("{} is killed, {}", victim.name, received.last());
+            victim.kill();
+            // So that it notices if that was its node.
+            vehicle.work(millis(5));
+            if rng.random() || !vehicle.is_connected() {
+                assert!(vehicle.connect(other.mqtt), "the session is served where it can be");
+                receive(vehicle, received, rng.random_range(0..400));
+                println!("at {}, {}", other.name, received.last());
+            }
+            victim.start();
+            if rng.random() || !vehicle.is_connected() {
+                println!("to {}, {}", victim.name, received.last());
+                assert!(vehicle.connect(victim.mqtt), "the session is served where it was");
+            }
+        }
+    });
+    // Several logs are merged. What only a dead node knows to be delivered comes again, if the
+    // vehicle goes back to a node that was dead before and had the message too.
+    difference.without_order().without_doubled().is_none("the vehicle");
+    road.has_let_go();
     road.balances();
 }
