@@ -13,6 +13,10 @@ const FORMING_MAX: u64 = 30 * SECOND;
 /// How long trouble lasts.
 const TROUBLE: u64 = 20 * SECOND;
 
+/// How long a pair that is cut off cannot talk, in milliseconds.
+const SHORT: std::ops::Range<u64> = 100..4_000;
+const LONG: std::ops::Range<u64> = 6_000..20_000;
+
 /// How long a mesh may take to settle once trouble is over: some rounds of the slowest back-off,
 /// the linger of old routes, and the time for which messages are remembered after it.
 const SETTLING_MAX: u64 = 180 * SECOND;
@@ -32,18 +36,27 @@ pub(crate) enum Family {
     Forward,
     /// Publishers roam.
     Publisher,
+    /// Links are cut for longer than old routes are kept for their own sake.
+    Severed,
 }
 
 impl Family {
     /// Every family.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Alive, Self::Crash, Self::Cut, Self::PingPong, Self::Forward, Self::Publisher];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Alive,
+        Self::Crash,
+        Self::Cut,
+        Self::PingPong,
+        Self::Forward,
+        Self::Publisher,
+        Self::Severed,
+    ];
 
     /// Whether only clients cause trouble.
     pub(crate) fn is_fault_free(self) -> bool {
         match self {
             Self::Alive | Self::PingPong | Self::Publisher => true,
-            Self::Crash | Self::Cut | Self::Forward => false,
+            Self::Crash | Self::Cut | Self::Forward | Self::Severed => false,
         }
     }
 }
@@ -127,11 +140,15 @@ impl Cast {
             }
             Family::Cut => {
                 self.roam(world, 1_000..5_000);
-                cuts(world);
+                cuts(world, SHORT);
+            }
+            Family::Severed => {
+                self.roam(world, 1_000..5_000);
+                cuts(world, LONG);
             }
             Family::Forward => {
                 crashes(world);
-                cuts(world);
+                cuts(world, SHORT);
             }
             Family::Publisher => {
                 self.roam(world, 3_000..8_000);
@@ -207,7 +224,7 @@ fn crashes(world: &mut World) {
     }
 }
 
-fn cuts(world: &mut World) {
+fn cuts(world: &mut World, lengths: std::ops::Range<u64>) {
     let nodes = world.nodes.len();
     for _ in 0..world.rng.random_range(2..=8) {
         let at = world.now + world.rng.random_range(0..TROUBLE);
@@ -219,7 +236,7 @@ fn cuts(world: &mut World) {
             continue;
         }
         let kinds = if world.rng.random_bool(0.7) { LinkKind::ALL.to_vec() } else { vec![kind] };
-        let down = world.rng.random_range(100..4_000) * MS;
+        let down = world.rng.random_range(lengths.clone()) * MS;
         world.plan(at, Act::Cut { a, b, kinds, down });
     }
 }

@@ -97,6 +97,12 @@ pub const FORWARD_IN_FLIGHT_BYTES: usize = 1024 * 1024;
 /// Forwarded bytes of one peer and class kept in memory for sending; the rest is read from disk.
 pub const FORWARD_BACKLOG_BYTES: usize = 1024 * 1024;
 
+/// How long a peer whose answer did not do is left alone before it is asked to flush again.
+pub const FLUSH_PERIOD: Duration = Duration::from_secs(2);
+
+/// How long a peer may take to answer before it is asked to flush again.
+pub const FLUSH_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Size of one page asked for by `ReadForward`.
 pub const FORWARD_PAGE_BYTES: usize = 256 * 1024;
 

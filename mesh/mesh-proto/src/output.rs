@@ -8,6 +8,7 @@ use verge_storage::Batch;
 
 use crate::config::NodeInfo;
 use crate::crdt::sessions::RegistryEntry;
+use crate::wire::RouteHead;
 
 /// One of the two connections of a pair of nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,10 +173,16 @@ pub enum Output {
         /// Filters not wanted any more.
         removed: Vec<String>,
     },
-    /// Every peer that was to know our route operations does, or is gone.
-    RoutesSettled {
-        /// The caller's name for the wait.
-        token: u64,
+    /// Make sure that all this node has planned so far is committed, and its appended rows told
+    /// by `forward_appended`; then say `barrier_passed`.
+    Barrier,
+    /// Whatever any node planned before it had the owner's routes up to `head` is in this node's
+    /// custody, as far as it is this node's. Said in answer to `flush`, and as the head grows.
+    Flushed {
+        /// Whose routes.
+        owner: NodeKey,
+        /// Up to which operation.
+        head: RouteHead,
     },
     /// A message from another node, for the first time in this process's life. Store what it
     /// causes and the link_in row in one batch, then say `custody`.

@@ -72,6 +72,7 @@ pub struct Counters {
     handovers_completed: AtomicU64,
     handovers_unreachable: AtomicU64,
     handovers_given: AtomicU64,
+    handovers_hurried: AtomicU64,
     bad_frames: AtomicU64,
     connects_accepted: AtomicU64,
     connects_refused: Labelled,
@@ -154,6 +155,11 @@ impl Counters {
         add(&self.handovers_given, count);
     }
 
+    /// Logs were closed before all nodes that are away were heard: their sessions have too many.
+    pub fn handover_hurried(&self, count: usize) {
+        add(&self.handovers_hurried, count);
+    }
+
     /// Frames of other nodes could not be read, and were left out.
     pub fn bad_frame(&self, count: usize) {
         add(&self.bad_frames, count);
@@ -184,6 +190,7 @@ impl Counters {
             handovers_completed: read(&self.handovers_completed),
             handovers_unreachable: read(&self.handovers_unreachable),
             handovers_given: read(&self.handovers_given),
+            handovers_hurried: read(&self.handovers_hurried),
             bad_frames: read(&self.bad_frames),
             connects_accepted: read(&self.connects_accepted),
             connects_refused: self.connects_refused.snapshot(),
@@ -246,6 +253,8 @@ pub struct CountersSnapshot {
     pub handovers_unreachable: u64,
     /// Sessions given to other nodes.
     pub handovers_given: u64,
+    /// See [`Counters::handover_hurried`].
+    pub handovers_hurried: u64,
     /// Frames of other nodes that could not be read.
     pub bad_frames: u64,
     /// CONNECTs accepted.
@@ -307,7 +316,7 @@ impl CountersSnapshot {
         metrics
     }
 
-    fn singles(&self) -> [(&'static str, &'static str, u64); 11] {
+    fn singles(&self) -> [(&'static str, &'static str, u64); 12] {
         [
             (
                 "connections_accepted_total",
@@ -360,6 +369,11 @@ impl CountersSnapshot {
                 self.handovers_given,
             ),
             (
+                "handover_hurried_logs_total",
+                "Logs of sessions with very many, closed before all nodes that are away were heard",
+                self.handovers_hurried,
+            ),
+            (
                 "mesh_bad_frames_total",
                 "Frames of other nodes that could not be read",
                 self.bad_frames,
@@ -388,6 +402,7 @@ mod tests {
         counters.handover_completed(10);
         counters.handover_unreachable(11);
         counters.handover_given(12);
+        counters.handover_hurried(14);
         counters.bad_frame(13);
         counters.connect_accepted(1);
         counters.connect_refused("Not authorized");
@@ -416,6 +431,7 @@ mod tests {
             ("handover_completed_sessions_total", vec![], 10),
             ("handover_unreachable_sessions_total", vec![], 11),
             ("handover_given_sessions_total", vec![], 12),
+            ("handover_hurried_logs_total", vec![], 14),
             ("mesh_bad_frames_total", vec![], 13),
         ];
         assert_eq!(shown, expected);

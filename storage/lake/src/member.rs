@@ -223,7 +223,8 @@ impl Member {
                 | Output::MemberUp(_)
                 | Output::MemberDown(_)
                 | Output::RemoteRoutes { .. }
-                | Output::RoutesSettled { .. }
+                | Output::Barrier
+                | Output::Flushed { .. }
                 | Output::Forwarded { .. }
                 | Output::ReadForward { .. }
                 | Output::Handover { .. }

@@ -149,7 +149,8 @@ impl Uplinks {
             }
             // A node of the cloud tier has no routes, sessions or logs, and is sent none.
             Output::RemoteRoutes { .. }
-            | Output::RoutesSettled { .. }
+            | Output::Barrier
+            | Output::Flushed { .. }
             | Output::Forwarded { .. }
             | Output::ReadForward { .. }
             | Output::Transient { .. }

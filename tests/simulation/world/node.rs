@@ -21,8 +21,8 @@ use verge_storage::{Batch, LogKey, MemoryStore, Promise, Store};
 
 use super::honest::Honesty;
 
-/// How long old routes stay after a handover: short, so that a run sees the end of it.
-pub(crate) const LINGER: Duration = Duration::from_secs(20);
+/// How long old routes stay after a handover, at least: shorter than many cuts last.
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// A node, alive or not.
 pub(crate) struct Node {

@@ -452,7 +452,7 @@ fn said(mail: &HubMail) -> Option<String> {
                 | Body::Refused(_)
                 | Body::Pull { .. }
                 | Body::Nudge
-                | Body::RoutesKnown
+                | Body::Routed { .. }
                 | Body::Drained) => format!("{body:?}"),
             };
             Some(format!("→ {to} {client} log {fragment} claim {claim}: {said}"))
@@ -463,7 +463,10 @@ fn said(mail: &HubMail) -> Option<String> {
         HubMail::Lookup { client, .. } => Some(format!("seeks {client}")),
         HubMail::AddRoute(filter) => Some(format!("routes {}", filter.as_str())),
         HubMail::RemoveRoute(filter) => Some(format!("unroutes {}", filter.as_str())),
-        HubMail::RoutesSettled { .. } | HubMail::Transient { .. } => None,
+        HubMail::RouteHead { .. }
+        | HubMail::Flush { .. }
+        | HubMail::Barrier
+        | HubMail::Transient { .. } => None,
     }
 }
 

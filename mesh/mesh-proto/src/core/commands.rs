@@ -9,7 +9,7 @@ use crate::crdt::sessions::{PutError, RegistryEntry};
 use crate::limits::FRAME_BYTES_MAX;
 use crate::membership::MemberSnapshot;
 use crate::output::{Lane, LinkKind};
-use crate::wire::Frame;
+use crate::wire::{Frame, RouteHead};
 
 /// A peer as the admin API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +46,6 @@ impl MeshCore {
         removed
     }
 
-    /// Answers with [`Output::RoutesSettled`](crate::Output::RoutesSettled) when every peer linked
-    /// now has the routes as they are now, durably, or is gone.
-    pub fn routes_settled(&mut self, token: u64) {
-        self.own_routes.wait(token, &mut self.fx);
-        self.settle();
-    }
-
     /// The filters this node wants.
     pub fn own_routes(&self) -> impl Iterator<Item = &str> {
         self.own_routes.filters()
@@ -65,7 +58,7 @@ impl MeshCore {
 
     /// How far this node's route operations are.
     #[must_use]
-    pub fn route_head(&self) -> crate::RouteHead {
+    pub fn route_head(&self) -> RouteHead {
         self.own_routes.head()
     }
 }
@@ -137,6 +130,20 @@ impl MeshCore {
         self.settle();
     }
 
+    /// Answers with [`Output::Flushed`](crate::Output::Flushed) when whatever other nodes planned
+    /// before they had the owner's routes up to `head` has reached this node. Nodes that are away
+    /// are waited for until they are back, or forgotten.
+    pub fn flush(&mut self, owner: NodeKey, head: RouteHead) {
+        self.flushes.want(owner, head);
+        self.settle();
+    }
+
+    /// The answer to [`Output::Barrier`](crate::Output::Barrier).
+    pub fn barrier_passed(&mut self) {
+        self.flushes.barrier_passed(&self.senders);
+        self.settle();
+    }
+
     /// Sends a message that no log holds, on the lane of its class; false if no link leads there.
     pub fn send_transient(&mut self, to: NodeKey, class: Class, record: Bytes) -> bool {
         let lane = Lane::of(class);
@@ -176,6 +183,7 @@ impl MeshCore {
         self.replicas.forget(node, &mut self.fx);
         self.receivers.forget(node, &mut self.fx);
         self.senders.forget(node, &mut self.fx);
+        self.flushes.forget(node);
         self.refresh_homes();
         self.settle();
         true

@@ -70,21 +70,29 @@ impl MeshCore {
             | Frame::BucketDigests(_)
             | Frame::BucketKeys(_)
             | Frame::RepairWants(_)
-            | Frame::RepairEntries(_) => return self.take_shared(peer, frame),
+            | Frame::RepairEntries(_)
+            | Frame::FlushAsk
+            | Frame::FlushDone(_) => return self.take_shared(peer, frame, now),
         }
         Ok(())
     }
 
     /// Frames of routes and registry: only nodes that share sessions send them.
-    fn take_shared(&mut self, peer: NodeKey, frame: Frame) -> Result<(), String> {
+    fn take_shared(&mut self, peer: NodeKey, frame: Frame, now: Now) -> Result<(), String> {
         if !self.greeted.get(&peer).is_some_and(|info| self.shares_sessions_with(info)) {
             return Err("it speaks of sessions, which this node does not share with it".into());
         }
         let fx = &mut self.fx;
         match frame {
-            Frame::RouteOps(ops) => return self.replicas.handle_ops(peer, ops, fx),
-            Frame::RouteChunk(chunk) => return self.replicas.handle_chunk(peer, chunk, fx),
-            Frame::RouteAck(ack) => self.own_routes.handle_ack(peer, ack.head, fx),
+            Frame::RouteOps(ops) => {
+                self.flushes.touch();
+                return self.replicas.handle_ops(peer, ops, fx);
+            }
+            Frame::RouteChunk(chunk) => {
+                self.flushes.touch();
+                return self.replicas.handle_chunk(peer, chunk, fx);
+            }
+            Frame::RouteAck(ack) => self.own_routes.handle_ack(peer, ack.head),
             Frame::RouteChunkAck(ack) => {
                 self.own_routes.handle_chunk_ack(peer, ack.head, ack.index);
             }
@@ -100,6 +108,8 @@ impl MeshCore {
             Frame::BucketKeys(keys) => self.registry.handle_keys(peer, keys, fx),
             Frame::RepairWants(wants) => self.registry.handle_wants(peer, &wants, fx),
             Frame::RepairEntries(entries) => self.registry.handle_entries(entries, fx),
+            Frame::FlushAsk => self.flushes.handle_ask(peer),
+            Frame::FlushDone(done) => return self.flushes.handle_done(peer, done, now.mono),
             Frame::Hello(_)
             | Frame::Forward(_)
             | Frame::ForwardAck(_)

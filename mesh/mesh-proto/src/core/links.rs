@@ -143,6 +143,7 @@ impl MeshCore {
         if kind == LinkKind::Fast && shares {
             self.replicas.peer_up(peer);
             self.own_routes.peer_up(peer, routes);
+            self.flushes.peer_up(peer);
             if !told {
                 self.registry.peer_up(peer, &mut self.fx);
             }
@@ -157,7 +158,8 @@ impl MeshCore {
                 self.senders.peer_down(peer, class);
             }
             if kind == LinkKind::Fast {
-                self.own_routes.peer_down(peer, &mut self.fx);
+                self.own_routes.peer_down(peer);
+                self.flushes.peer_down(peer);
                 self.registry.peer_down(peer, &mut self.fx);
             }
         }

@@ -31,7 +31,7 @@ use crate::config::{MeshConfig, NodeInfo};
 use crate::crdt::routes::{OwnRoutes, Replicas};
 use crate::crdt::sessions::Registry;
 use crate::effects::Effects;
-use crate::forward::{Receivers, Senders};
+use crate::forward::{Flushes, Receivers, Senders};
 use crate::limits::REPAIR_PERIOD;
 use crate::membership::Membership;
 use crate::output::{Output, Ticket};
@@ -50,6 +50,7 @@ pub struct MeshCore {
     registry: Registry,
     senders: Senders,
     receivers: Receivers,
+    flushes: Flushes,
     repair_due: Millis,
     counters: Counters,
 }
@@ -79,6 +80,10 @@ pub struct Counters {
     pub entries_dirty: u64,
     /// Forward records too large for a frame, given up.
     pub forwards_oversized: u64,
+    /// New owners of sessions, without whose routes something was planned that may still arrive.
+    pub flushes_awaited: u64,
+    /// Answers of peers that what they had planned has arrived.
+    pub flushes_answered: u64,
 }
 
 impl MeshCore {
@@ -94,6 +99,7 @@ impl MeshCore {
             registry: Registry::new(key),
             senders: Senders::new(config.log_id),
             receivers: Receivers::default(),
+            flushes: Flushes::default(),
             lookup_timeout: config.lookup_timeout,
             fx: Effects::default(),
             greeted: BTreeMap::new(),
@@ -126,6 +132,7 @@ impl MeshCore {
     pub fn handle_timeout(&mut self, now: Now) {
         self.membership.handle_timeout(now.mono, &mut self.fx);
         self.registry.handle_timeout(now.mono, &mut self.fx);
+        self.flushes.handle_timeout(now.mono, &mut self.fx);
         if self.repair_due <= now.mono {
             self.repair_due = now.mono + REPAIR_PERIOD;
             self.registry.tick(&mut self.fx);
@@ -137,7 +144,8 @@ impl MeshCore {
     #[must_use]
     pub fn poll_timeout(&self) -> Millis {
         let own = self.repair_due.min(self.membership.poll_timeout());
-        self.registry.poll_timeout().map_or(own, |due| due.min(own))
+        let others = [self.registry.poll_timeout(), self.flushes.poll_timeout()];
+        others.into_iter().flatten().fold(own, Millis::min)
     }
 
     /// What to do next; `None`: nothing until the next input.
@@ -155,6 +163,8 @@ impl MeshCore {
             entries: self.registry.len() as u64,
             entries_dirty: self.registry.dirty_len() as u64,
             forwards_oversized: self.senders.oversized(),
+            flushes_awaited: self.flushes.awaited() as u64,
+            flushes_answered: self.flushes.answered(),
             ..self.counters
         }
     }
@@ -164,7 +174,24 @@ impl MeshCore {
         self.own_routes.push(&mut self.fx);
         self.senders.push(&mut self.fx);
         self.receivers.push(&mut self.fx);
+        self.flush_logs();
         self.fx.flush();
+    }
+
+    /// Answers peers that asked for a flush, and reports what they answered.
+    fn flush_logs(&mut self) {
+        let Self { flushes, own_routes, replicas, senders, own, fx, .. } = self;
+        let here = (own.key(), own_routes.head());
+        flushes.answer(senders, || replicas.heads().chain([here]).collect(), fx);
+        if flushes.take_touched() {
+            let members = self.membership.candidates().into_iter().map(|known| known.node);
+            let members: Vec<NodeKey> = members.filter(|node| *node != here.0).collect();
+            let head = |origin| match origin == here.0 {
+                true => here.1,
+                false => replicas.head(origin).unwrap_or_default(),
+            };
+            flushes.report(&members, head, fx);
+        }
     }
 
     /// Homes follow the table of members. If they changed, every linked peer was told what it may

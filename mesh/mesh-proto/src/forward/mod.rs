@@ -14,9 +14,11 @@
 //! on but not committed comes again. The sender keeps little in memory ([`sender`]): what does not
 //! fit is read from the log when its turn comes.
 
+pub(crate) mod flush;
 pub(crate) mod receiver;
 pub(crate) mod sender;
 
+pub(crate) use flush::Flushes;
 pub(crate) use receiver::Receivers;
 pub(crate) use sender::Senders;
 

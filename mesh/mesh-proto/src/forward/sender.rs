@@ -195,6 +195,17 @@ impl Senders {
             .sum()
     }
 
+    /// The last sequence of each log for a peer.
+    pub(crate) fn ends(&self, peer: NodeKey) -> [u64; Class::ALL.len()] {
+        Class::ALL.map(|class| self.windows.get(&(peer, class)).map_or(0, |window| window.last))
+    }
+
+    /// Whether the peer has custody of its logs up to these ends.
+    pub(crate) fn reached(&self, peer: NodeKey, ends: &[u64; Class::ALL.len()]) -> bool {
+        let acked = |class| self.windows.get(&(peer, class)).map_or(0, |window| window.acked);
+        Class::ALL.into_iter().zip(ends).all(|(class, end)| acked(class) >= *end)
+    }
+
     pub(crate) fn oversized(&self) -> u64 {
         self.oversized
     }

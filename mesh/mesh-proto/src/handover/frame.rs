@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use verge_model::{Claim, ClientKey, MessageId, UnixMillis};
 use verge_storage::record::{MessageRecord, WillRecord};
 
+use crate::wire::RouteHead;
+
 /// Version of the encoding; a frame of another version is not understood.
 const VERSION: u8 = 1;
 
@@ -57,8 +59,14 @@ pub enum Body {
     },
     /// Old → new: something new is there to pull.
     Nudge,
-    /// New → old: every peer in reach knows the routes of the new owner.
-    RoutesKnown,
+    /// New → old: the session's filters are among this node's routes.
+    Routed {
+        /// From this operation on.
+        head: RouteHead,
+        /// Whether the log may stay open for what nodes that are away may still send to it. The
+        /// oldest logs of a session that has very many may not.
+        patient: bool,
+    },
     /// New → old: the whole log is durable here and closed; forget it.
     Drained,
 }

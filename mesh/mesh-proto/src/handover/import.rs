@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use verge_model::{Claim, Millis};
 
+use crate::wire::RouteHead;
+
 use super::frame::{Body, Cursor, Refusal, SealedHeader, TransferEntry};
 
 /// Intervals of an import.
@@ -31,8 +33,11 @@ pub struct ImportConfig {
     pub retry_min: Duration,
     /// Longest wait for an answer.
     pub retry_max: Duration,
-    /// How often a quiet fragment is asked for late messages.
+    /// First wait before a quiet fragment is asked for late messages; it doubles up to `follow_max`
+    /// until one comes: whoever has something says so.
     pub follow_interval: Duration,
+    /// Longest wait.
+    pub follow_max: Duration,
 }
 
 impl Default for ImportConfig {
@@ -41,6 +46,7 @@ impl Default for ImportConfig {
             retry_min: Duration::from_millis(200),
             retry_max: Duration::from_secs(10),
             follow_interval: Duration::from_secs(5),
+            follow_max: Duration::from_secs(40),
         }
     }
 }
@@ -91,7 +97,9 @@ pub struct Import {
     after: Cursor,
     retry: Duration,
     deadline: Option<Millis>,
-    routes_known: bool,
+    /// What was last said of the new owner's routes.
+    routed: Option<(RouteHead, bool)>,
+    follow: Duration,
     /// Whether the giver has said that its log is closed.
     closed: bool,
 }
@@ -108,7 +116,8 @@ impl Import {
             after: Cursor::default(),
             retry: config.retry_min,
             deadline: Some(now),
-            routes_known: false,
+            routed: None,
+            follow: config.follow_interval,
             closed: false,
         }
     }
@@ -236,6 +245,7 @@ impl Import {
         let closed = closed && !more;
         match entries.last() {
             Some(last) => {
+                self.follow = self.config.follow_interval;
                 self.state = State::Storing { upto: last.cursor, closed };
                 self.deadline = None;
                 vec![Action::Entries(entries)]
@@ -259,13 +269,15 @@ impl Import {
         if self.state == State::Following { self.pull(now) } else { Vec::new() }
     }
 
-    /// All peers in reach know the new owner's routes: the giver may let its own go.
-    pub fn routes_known(&mut self) -> Vec<Action> {
-        self.routes_known = true;
+    /// The session's filters are among the new owner's routes from `head` on: where these are
+    /// known the giver's are not needed. `patient`: the giver may wait for nodes that are away.
+    pub fn routed(&mut self, head: RouteHead, patient: bool) -> Vec<Action> {
         match self.state {
             State::Pulling | State::Following | State::Storing { .. } => {
-                vec![Action::Send(Body::RoutesKnown)]
+                self.routed = Some((head, patient));
+                vec![Action::Send(Body::Routed { head, patient })]
             }
+            // A header may name more filters: the caller asks for its routes again with it.
             State::Asking | State::Header | State::Finished => Vec::new(),
         }
     }
@@ -285,10 +297,11 @@ impl Import {
             if !std::mem::replace(&mut self.caught_up, true) {
                 actions.push(Action::CaughtUp);
             }
-            self.deadline = Some(now + self.config.follow_interval);
-            if self.routes_known {
+            self.deadline = Some(now + self.follow);
+            self.follow = (self.follow * 2).min(self.config.follow_max);
+            if let Some((head, patient)) = self.routed {
                 // Said again on every round, in case it was lost.
-                actions.push(Action::Send(Body::RoutesKnown));
+                actions.push(Action::Send(Body::Routed { head, patient }));
             }
         }
         actions
@@ -336,7 +349,7 @@ mod tests {
         assert_eq!(actions, [Action::Entries(entries(1..=2))]);
         assert_eq!(import.entries_durable(Millis(7)), [Action::CaughtUp, pull(2)]);
         assert_eq!(import.handle_entries(cursor(2), vec![], false, false, Millis(8)), []);
-        assert_eq!(import.routes_known(), [Action::Send(Body::RoutesKnown)]);
+        assert_eq!(import.routed(HEAD, true), [routed()]);
         assert_eq!(import.handle_nudge(Millis(9)), [pull(2)]);
         import.handle_entries(cursor(2), entries(3..=3), false, true, Millis(10));
         assert_eq!(import.entries_durable(Millis(11)), [pull(3)], "the giver is told first");
@@ -357,6 +370,30 @@ mod tests {
         }
         assert_eq!(sent_at, [0, 200, 600, 1_400, 3_000, 6_200, 12_600, 22_600, 32_600]);
         assert_eq!(import.handle_peer_up(Millis(33_000)), [Action::Send(Body::Takeover)]);
+    }
+
+    #[test]
+    fn a_quiet_log_is_asked_for_less_and_less_until_something_comes() {
+        let mut import = Import::new(ImportConfig::default(), Millis(0));
+        import.handle_timeout(Millis(0));
+        import.handle_sealed(header(0));
+        assert_eq!(import.routed(HEAD, true), [], "more may have to be routed");
+        import.header_durable(Millis(0));
+        import.routed(HEAD, true);
+        let mut asked_at = Vec::new();
+        for _ in 0..6 {
+            let now = Millis(asked_at.last().copied().unwrap_or_default());
+            let said = import.handle_entries(cursor(0), vec![], false, false, now);
+            assert_eq!(said, [routed()]);
+            let due = import.poll_timeout().unwrap();
+            assert_eq!(import.handle_timeout(due), [pull(0)]);
+            asked_at.push(due.0);
+        }
+        assert_eq!(asked_at, [5_000, 15_000, 35_000, 75_000, 115_000, 155_000]);
+        import.handle_entries(cursor(0), entries(1..=1), false, false, Millis(155_000));
+        import.entries_durable(Millis(155_000));
+        import.handle_entries(cursor(1), vec![], false, false, Millis(155_000));
+        assert_eq!(import.poll_timeout(), Some(Millis(160_000)));
     }
 
     #[test]
@@ -390,8 +427,14 @@ mod tests {
         assert_eq!(import.header_durable(Millis(1)), [Action::CaughtUp, pull(0)]);
     }
 
+    const HEAD: RouteHead = RouteHead { incarnation: 1, seq: 4 };
+
     fn cursor(seq: u64) -> Cursor {
         Cursor { lane: u8::from(seq > 0), seq }
+    }
+
+    fn routed() -> Action {
+        Action::Send(Body::Routed { head: HEAD, patient: true })
     }
 
     fn pull(seq: u64) -> Action {

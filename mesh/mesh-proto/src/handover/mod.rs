@@ -14,7 +14,8 @@
 //!      │ ◀───────────── Entries(…, more, closed)    │
 //!      │  entries durable; Pull(after) …            │
 //!      │ ◀───────────── Nudge                       │  a late message came
-//!      │  RoutesKnown  ───────────────────────────▶ │  all peers know B's routes: after the linger
+//!      │  Routed(head)  ──────────────────────────▶ │  after the linger, and when all that any node
+//!      │                                            │  planned without B's routes has arrived:
 //!      │ ◀───────────── Entries(closed)             │  no route leads here any more
 //!      │  Drained  ───────────────────────────────▶ │  forgets the session
 //! ```

@@ -14,6 +14,12 @@ fn settled(nodes: usize, seed: u64) -> World {
     world
 }
 
+/// A node waits for what others planned without the routes an owner has now.
+fn flush(world: &mut World, node: usize, owner: usize) {
+    let (key, head) = (world.key(owner), world.core(owner).route_head());
+    world.with(node, |core, _| core.flush(key, head));
+}
+
 fn subscription(filter: &str) -> SubscriptionEntry {
     SubscriptionEntry {
         filter: filter.into(),
@@ -99,11 +105,48 @@ fn routes_are_equal_everywhere_after_links_and_nodes_failed() {
             world.run(300);
         }
         world.run_until(60_000, World::routes_equal);
-        let token = 7;
-        world.routes_settled(0, token);
-        world.run(1_000);
-        assert_eq!(world.nodes[0].told.last().unwrap(), "settled 7", "seed {seed}");
     }
+}
+
+#[test]
+fn what_was_planned_without_an_owners_routes_has_arrived_when_the_owner_is_flushed() {
+    for seed in SEEDS {
+        let mut world = settled(4, seed);
+        let (giver, owner, cut_off) = (1, 2, 3);
+        let flushed = format!("flushed {}", world.nodes[owner].id);
+        let told = |world: &World| world.nodes[giver].told.contains(&flushed);
+        world.cut(cut_off, giver);
+        world.forward(cut_off, giver, Class::Bulk, Bytes::from_static(b"planned before"));
+        world.want(owner, "cmd/v");
+        flush(&mut world, giver, owner);
+        world.run(20_000);
+        assert!(!told(&world), "seed {seed}: one node has not answered");
+        assert!(world.inbox(giver).is_empty());
+        if seed % 2 == 0 {
+            world.crash(cut_off);
+            world.restart_in(cut_off, 500);
+        }
+        world.heal();
+        world.run_until(120_000, told);
+        assert_eq!(world.inbox(giver).len(), 1, "seed {seed}");
+        world.nodes[giver].told.clear();
+        flush(&mut world, giver, owner);
+        assert!(told(&world), "an answer that did once does again");
+    }
+}
+
+#[test]
+fn a_forgotten_member_is_not_waited_for() {
+    let mut world = settled(3, 2);
+    let flushed = format!("flushed {}", world.nodes[2].id);
+    world.crash(1);
+    world.want(2, "cmd/v");
+    flush(&mut world, 0, 2);
+    world.run(40_000);
+    assert!(!world.nodes[0].told.contains(&flushed));
+    let key = world.key(1);
+    world.with(0, |core, _| assert!(core.forget_node(key)));
+    assert!(world.nodes[0].told.contains(&flushed));
 }
 
 #[test]

@@ -69,6 +69,7 @@ enum Then {
     Committed(Ticket),
     Custody { origin: NodeKey, log_id: u64, class: Class, seq: u64 },
     Appended,
+    Barrier,
 }
 
 impl World {
@@ -197,10 +198,6 @@ impl World {
 
     pub(super) fn lookup(&mut self, index: usize, ticket: u64, client: &ClientKey) {
         self.with(index, |core, now| core.lookup(ticket, client.clone(), now));
-    }
-
-    pub(super) fn routes_settled(&mut self, index: usize, token: u64) {
-        self.with(index, |core, _| core.routes_settled(token));
     }
 
     pub(super) fn leave(&mut self, index: usize) {
@@ -401,6 +398,7 @@ impl World {
         let appended = outcome.into_iter().flat_map(|one| one.appended);
         self.with(node, |core, _| match then {
             Then::Committed(ticket) => core.handle_committed(ticket),
+            Then::Barrier => core.barrier_passed(),
             Then::Custody { origin, log_id, class, seq } => {
                 core.custody(origin, log_id, class, seq);
             }
@@ -451,7 +449,7 @@ impl World {
     }
 
     /// Calls a core, if its node runs, and does what it asks.
-    fn with(&mut self, index: usize, call: impl FnOnce(&mut MeshCore, Now)) {
+    pub(super) fn with(&mut self, index: usize, call: impl FnOnce(&mut MeshCore, Now)) {
         let now = self.clock();
         if let Some(core) = &mut self.nodes[index].core {
             call(core, now);
@@ -540,8 +538,10 @@ impl World {
                 let text = format!("superseded {client} by {} clean {clean}", winner.epoch);
                 self.nodes[index].told.push(text);
             }
-            Output::RoutesSettled { token } => {
-                self.nodes[index].told.push(format!("settled {token}"));
+            Output::Barrier => self.commit(index, Batch::new(), Then::Barrier),
+            Output::Flushed { owner, .. } => {
+                let text = format!("flushed {}", self.nodes[self.index(owner)].id);
+                self.nodes[index].told.push(text);
             }
             Output::Handover { bytes, .. } => {
                 self.nodes[index].told.push(format!("handover {bytes:?}"));

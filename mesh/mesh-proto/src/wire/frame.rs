@@ -3,7 +3,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use verge_model::{Claim, Class, ClientKey, Incarnation};
+use verge_model::{Claim, Class, ClientKey, Incarnation, NodeKey};
 
 use super::hello::{Hello, RouteHead};
 use crate::limits::FRAME_BYTES_MAX;
@@ -61,6 +61,10 @@ pub enum Frame {
     Suspected(Bytes),
     /// 25: a SWIM packet that must not be lost.
     Swim(Bytes),
+    /// 26: say when all you owe me from before you had your routes has reached me.
+    FlushAsk,
+    /// 27: it has.
+    FlushDone(FlushDone),
 }
 
 /// Operations `first`, `first + 1`, … of one life.
@@ -261,6 +265,14 @@ pub struct ForwardAck {
     pub last: u64,
 }
 
+/// Whatever the sender planned before it had routes up to these heads, durably, is in the
+/// receiver's custody, as far as it is the receiver's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlushDone {
+    /// How far the sender has each origin's routes, its own among them.
+    pub heads: Vec<(NodeKey, RouteHead)>,
+}
+
 /// Why bytes are no frame. The peer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -305,6 +317,8 @@ const REGISTRY_FORGET: u8 = 22;
 const TRANSIENT: u8 = 23;
 const SUSPECTED: u8 = 24;
 const SWIM: u8 = 25;
+const FLUSH_ASK: u8 = 26;
+const FLUSH_DONE: u8 = 27;
 
 /// Kind, class and sequence.
 const FORWARD_HEADER: usize = 1 + 1 + 8;
@@ -345,6 +359,8 @@ impl Frame {
             Self::Suspected(body) => raw(SUSPECTED, body),
             Self::Swim(body) => raw(SWIM, body),
             Self::Leaving => Bytes::from_static(&[LEAVING]),
+            Self::FlushAsk => Bytes::from_static(&[FLUSH_ASK]),
+            Self::FlushDone(body) => encode(FLUSH_DONE, body),
             Self::RegistryForget(body) => encode(REGISTRY_FORGET, body),
         }
     }
@@ -395,6 +411,8 @@ impl Frame {
             SUSPECTED => Self::Suspected(bytes),
             SWIM => Self::Swim(bytes),
             LEAVING => Self::Leaving,
+            FLUSH_ASK => Self::FlushAsk,
+            FLUSH_DONE => Self::FlushDone(decode(kind, &bytes)?),
             REGISTRY_FORGET => Self::RegistryForget(decode(kind, &bytes)?),
             _ => return Ok(None),
         };
@@ -482,6 +500,8 @@ mod tests {
             Frame::Suspected(Bytes::from_static(b"update")),
             Frame::Swim(Bytes::from_static(b"packet")),
             Frame::Leaving,
+            Frame::FlushAsk,
+            Frame::FlushDone(FlushDone { heads: vec![(winner.node, head)] }),
         ]
     }
 

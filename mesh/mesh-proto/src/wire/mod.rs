@@ -8,8 +8,9 @@ mod frame;
 mod hello;
 
 pub use frame::{
-    BucketDigests, BucketKeys, Forward, ForwardAck, Frame, GroupDigests, LookupAsk, LookupReply,
-    RegistryAck, RegistryForget, RegistryItem, RegistryPut, RepairEntries, RepairWants, RouteAck,
-    RouteChange, RouteChunk, RouteChunkAck, RouteOps, RouteResync, Superseded, WireError,
+    BucketDigests, BucketKeys, FlushDone, Forward, ForwardAck, Frame, GroupDigests, LookupAsk,
+    LookupReply, RegistryAck, RegistryForget, RegistryItem, RegistryPut, RepairEntries,
+    RepairWants, RouteAck, RouteChange, RouteChunk, RouteChunkAck, RouteOps, RouteResync,
+    Superseded, WireError,
 };
 pub use hello::{Hello, Received, RouteHead};

@@ -53,6 +53,8 @@ pub struct Hub {
     next_number: u64,
     /// Who asked the core, by the number the core was given.
     asked: BTreeMap<u64, (ShardIndex, u64)>,
+    /// Shards that have not passed the core's barrier.
+    barrier: u16,
     deliveries: Vec<Vec<Delivery>>,
     outputs: VecDeque<HubOutput>,
 }
@@ -88,6 +90,7 @@ impl Hub {
             next_ticket: 1,
             next_number: 1,
             asked: BTreeMap::new(),
+            barrier: 0,
             outputs: VecDeque::new(),
         };
         this.refresh_peers();
@@ -158,9 +161,16 @@ impl Hub {
                 let number = self.ask(shard, ticket);
                 self.core.lookup(number, client, now);
             }
-            HubMail::RoutesSettled { shard, token } => {
-                let number = self.ask(shard, token);
-                self.core.routes_settled(number);
+            HubMail::RouteHead { shard, token } => {
+                let mail = Mail::RouteHead { token, head: self.core.route_head() };
+                self.outputs.push_back(HubOutput::Mail { to: shard, mail });
+            }
+            HubMail::Flush { owner, head } => self.core.flush(owner, head),
+            HubMail::Barrier => {
+                self.barrier = self.barrier.saturating_sub(1);
+                if self.barrier == 0 {
+                    self.core.barrier_passed();
+                }
             }
             HubMail::Handover { to, frame } => {
                 // A frame that finds no link is asked for again by who waits for the answer.
@@ -343,11 +353,14 @@ impl Hub {
                 CoreOutput::RemoteRoutes { origin, added, removed } => {
                     self.shared.router.set_remote(origin, &added, &removed);
                 }
-                CoreOutput::RoutesSettled { token } => {
-                    if let Some((shard, token)) = self.asked.remove(&token) {
-                        let mail = Mail::RoutesSettled { token };
-                        self.outputs.push_back(HubOutput::Mail { to: shard, mail });
-                    }
+                CoreOutput::Barrier => {
+                    // What this hub plans itself came from a peer and goes to none.
+                    self.barrier = self.config.shards;
+                    self.mail_all(|| Mail::Barrier);
+                }
+                CoreOutput::Flushed { owner, head } => {
+                    tracing::debug!(peer = %owner, ?head, "what was planned without its routes is here");
+                    self.mail_all(|| Mail::Flushed { owner, head });
                 }
                 CoreOutput::Forwarded { origin, log_id, class, seq, record } => {
                     self.accept(origin, log_id, class, seq, &record, now);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use verge_mesh_proto::RouteHead;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_model::{Claim, Class, ClientKey, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
@@ -98,11 +99,23 @@ pub enum Mail {
         /// Whether the new owner started clean: the session here is to be discarded.
         clean: bool,
     },
-    /// The answer to [`HubMail::RoutesSettled`].
-    RoutesSettled {
+    /// The answer to [`HubMail::RouteHead`].
+    RouteHead {
         /// The asker's number.
         token: u64,
+        /// How far the routes of this node are.
+        head: RouteHead,
     },
+    /// Whatever any node planned before it had the owner's routes up to `head` has reached this
+    /// node, as far as it is this node's.
+    Flushed {
+        /// Whose routes.
+        owner: NodeKey,
+        /// Up to which operation.
+        head: RouteHead,
+    },
+    /// Say [`HubMail::Barrier`] when all that was planned so far is committed.
+    Barrier,
     /// A link to this node came up.
     PeerUp(NodeKey),
     /// The last link to this node went down.
@@ -122,7 +135,9 @@ impl std::fmt::Debug for Mail {
             Self::Handover { .. } => "Handover",
             Self::LookupAnswer { .. } => "LookupAnswer",
             Self::Superseded { .. } => "Superseded",
-            Self::RoutesSettled { .. } => "RoutesSettled",
+            Self::RouteHead { .. } => "RouteHead",
+            Self::Flushed { .. } => "Flushed",
+            Self::Barrier => "Barrier",
             Self::PeerUp(_) => "PeerUp",
             Self::PeerDown(_) => "PeerDown",
             Self::Query(..) => "Query",
@@ -250,13 +265,23 @@ pub enum HubMail {
         /// The encoded [`ForwardRecord`](crate::record::ForwardRecord).
         record: Bytes,
     },
-    /// Say when every peer in reach knows the routes of this node as they are now.
-    RoutesSettled {
+    /// How far are the routes of this node now?
+    RouteHead {
         /// Where to answer.
         shard: ShardIndex,
         /// The asker's number.
         token: u64,
     },
+    /// Say [`Mail::Flushed`] when whatever was planned without the owner's routes up to `head` has
+    /// arrived.
+    Flush {
+        /// Whose routes.
+        owner: NodeKey,
+        /// Up to which operation.
+        head: RouteHead,
+    },
+    /// The answer to [`Mail::Barrier`].
+    Barrier,
 }
 
 /// A batch of this shard that was handed to the storage writer.
@@ -339,7 +364,7 @@ pub struct ShardConfig {
     /// How long a CONNECT waits for an old owner that does not answer before the session is served
     /// from its replicated subscriptions.
     pub handover_unreachable_wait: Duration,
-    /// How long the old owner keeps its routes after a handover.
+    /// How long the old owner keeps its routes after a handover, at least.
     pub handover_linger: Duration,
     /// Most imports at once; beyond it a CONNECT is refused with "Connection rate exceeded" (0x9F).
     pub handovers_max: usize,

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use verge_mesh_proto::RouteHead;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::{
     Action, Body, EntryState, HandoverFrame, Import, ImportConfig, Refusal, SealedHeader,
@@ -29,6 +30,10 @@ use crate::record::{BadRecord, message_from_afar, put_message};
 /// beyond the linger of the old owner's routes.
 pub(super) const SEEN_BEYOND_LINGER: Duration = Duration::from_secs(10);
 
+/// Older logs of a session that may stay open for messages of nodes that are away. The registry
+/// has room for twice as many, and each costs a frame whenever the session moves.
+pub(super) const FRAGMENTS_PATIENT: usize = verge_mesh_proto::ENTRY_FRAGMENTS_MAX / 2;
+
 impl Shard {
     /// A handover frame from another node, or from this one.
     pub(super) fn handle_handover(&mut self, from: NodeKey, bytes: &[u8], now: Now) {
@@ -48,7 +53,9 @@ impl Shard {
                 let frame = HandoverFrame { client, fragment, claim, body };
                 self.handle_pull(from, frame, after, now);
             }
-            Body::RoutesKnown => self.handle_routes_known(&client, fragment, claim),
+            Body::Routed { head, patient } => {
+                self.handle_routed(&client, fragment, claim, (head, patient), now);
+            }
             Body::Drained => self.handle_drained(&client, fragment, claim, now),
             Body::Sealed(header) => {
                 // The giver names the log it has, whatever was asked for.
@@ -238,29 +245,35 @@ impl Shard {
         let Some(state) = session.fragments.get_mut(&fragment) else { return };
         let actions = state.import.header_durable(now.mono);
         self.act(no, fragment, actions, now);
-        self.ask_routes_settled(no);
+        self.ask_route_head(no);
         self.claimed(no, now);
     }
 
-    fn ask_routes_settled(&mut self, no: SessionNo) {
+    /// Asks how far the routes of this node are, with those of the session among them.
+    fn ask_route_head(&mut self, no: SessionNo) {
         let token = self.number();
         let Some(session) = self.sessions.get_mut(&no) else { return };
+        // A filter that another shard has a subscriber of may still be on its way to the hub.
+        for filter in session.subscriptions.keys() {
+            self.turn.outputs.push_back(Output::Hub(HubMail::AddRoute(filter.clone())));
+        }
         if let Some(earlier) = session.routes_token.replace(token) {
             self.settling.remove(&earlier);
         }
         self.settling.insert(token, no);
-        let mail = HubMail::RoutesSettled { shard: self.config.index, token };
+        let mail = HubMail::RouteHead { shard: self.config.index, token };
         self.turn.outputs.push_back(Output::Hub(mail));
     }
 
-    /// Every peer in reach knows this node's routes.
-    pub(super) fn routes_settled(&mut self, token: u64, now: Now) {
+    /// This node's routes are so far, with those of a session that asked among them.
+    pub(super) fn routed(&mut self, token: u64, head: RouteHead, now: Now) {
         let Some(no) = self.settling.remove(&token) else { return };
         let Some(session) = self.sessions.get_mut(&no) else { return };
         session.routes_token = None;
         let mut all = Vec::new();
-        for (fragment, state) in &mut session.fragments {
-            all.push((*fragment, state.import.routes_known()));
+        let hasty = session.fragments.len().saturating_sub(FRAGMENTS_PATIENT);
+        for (place, (fragment, state)) in session.fragments.iter_mut().enumerate() {
+            all.push((*fragment, state.import.routed(head, place >= hasty)));
         }
         for (fragment, actions) in all {
             self.act(no, fragment, actions, now);
@@ -473,7 +486,7 @@ impl Shard {
             self.adopt_subscriptions(no);
             self.admit_pending(no, true, now);
             self.let_go(no, now);
-            self.ask_routes_settled(no);
+            self.ask_route_head(no);
         }
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let due = |state: &Fragment| state.import.poll_timeout().is_some_and(|at| at <= now.mono);

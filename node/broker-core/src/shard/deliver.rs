@@ -243,6 +243,7 @@ impl Shard {
                 self.turn.outputs.push_back(Output::Hub(mail));
             }
             Effect::Claimed { session } => self.claimed(session, now),
+            Effect::Barrier => self.turn.outputs.push_back(Output::Hub(HubMail::Barrier)),
             Effect::HeaderStored { session, fragment } => {
                 self.header_stored(session, fragment, now);
             }
@@ -269,6 +270,8 @@ impl Shard {
             Effect::Publish { .. } | Effect::Release { .. } => {
                 // The client is told again when it connects again.
             }
+            // What was not stored was not promised.
+            Effect::Barrier => self.turn.outputs.push_back(Output::Hub(HubMail::Barrier)),
             Effect::Handover { .. }
             | Effect::Registered { .. }
             | Effect::Claimed { .. }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use verge_mesh_proto::RouteHead;
 use verge_mesh_proto::handover::{
     Body, Cursor, EntryState, HandoverFrame, Refusal, SealedHeader, TransferEntry,
 };
@@ -30,7 +31,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNK_ENTRIES: usize = 256;
 
 /// How long after the last word from the new owner it is reminded of a log, and how often at least
-/// from then on. An owner that is there asks every few seconds.
+/// from then on. An owner that is there asks more often.
 pub(super) const REMINDER_FIRST: Duration = Duration::from_secs(8);
 const REMINDER_LAST: Duration = Duration::from_secs(60);
 
@@ -147,7 +148,8 @@ impl Shard {
         session.ownership = Ownership::Sealed(Sealed {
             to: claim,
             at: now.wall,
-            routes_known: false,
+            routed: None,
+            flushing: false,
             linger_until: now.mono + linger,
             closes_at: None,
             closed: false,
@@ -186,7 +188,8 @@ impl Shard {
         }
         if claim > sealed.to {
             sealed.to = claim;
-            sealed.routes_known = false;
+            sealed.routed = None;
+            sealed.flushing = false;
         }
         session.reminder = Some((now.mono + REMINDER_FIRST, REMINDER_FIRST));
         let header = Body::Sealed(Box::new(header_of(session, now)));
@@ -215,7 +218,6 @@ impl Shard {
             return self.refuse_handover(from, &client, fragment, claim, refusal);
         };
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        session.reminder = Some((now.mono + REMINDER_FIRST, REMINDER_FIRST));
         for entry in session.outbound.remove_upto(order_of(after)) {
             self.shared.ledger.settle(Settled::HandedOver, 1);
             delete_row(no, &entry, &mut self.turn.batch);
@@ -227,23 +229,54 @@ impl Shard {
         let Some(sealed) = session.sealed_mut() else { return };
         sealed.nudged = false;
         let closed = sealed.closed;
+        // Who finds nothing asks later and later.
+        let wait = match session.reminder {
+            Some((_, wait)) if entries.is_empty() && !closed => (wait * 2).min(REMINDER_LAST),
+            Some(_) | None => REMINDER_FIRST,
+        };
+        session.reminder = Some((now.mono + wait, wait));
         let body = Body::Entries { after, entries, more, closed };
         let frame = HandoverFrame { client, fragment, claim, body }.encode();
         self.send_handover(from, frame);
     }
 
-    /// The new owner's routes are known wherever a link leads.
-    pub(super) fn handle_routes_known(
+    /// The session's filters are among the new owner's routes.
+    pub(super) fn handle_routed(
         &mut self,
         client: &ClientKey,
         fragment: Claim,
         claim: Claim,
+        (head, patient): (RouteHead, bool),
+        now: Now,
     ) {
         let Some(no) = self.sealed_for(client, fragment, claim) else { return };
-        if let Some(sealed) = self.sessions.get_mut(&no).and_then(Session::sealed_mut) {
-            sealed.routes_known = true;
+        let Some(sealed) = self.sessions.get_mut(&no).and_then(Session::sealed_mut) else { return };
+        if sealed.routed < Some(head) {
+            sealed.routed = Some(head);
+            sealed.flushing = false;
+        }
+        if !patient && sealed.linger_until <= now.mono && sealed.closes_at.is_none() {
+            self.shared.counters.handover_hurried(1);
+            tracing::warn!(%client, log = %fragment, "closed before all nodes that are away were heard");
+            return self.begin_closing(no, now);
         }
         self.arm(no);
+    }
+
+    /// What any node planned without the owner's routes up to `head` has arrived: logs that waited
+    /// for it need no routes any more.
+    pub(super) fn flushed(&mut self, owner: NodeKey, head: RouteHead, now: Now) {
+        let waits = |session: &&Session| match session.ownership {
+            Ownership::Sealed(Sealed { to, routed: Some(routed), flushing: true, .. }) => {
+                to.node == owner && routed <= head
+            }
+            Ownership::Sealed(_) | Ownership::Open => false,
+        };
+        let logs = self.sealed.values().filter_map(|no| self.sessions.get(no));
+        let due: Vec<SessionNo> = logs.filter(waits).map(|session| session.no).collect();
+        for no in due {
+            self.begin_closing(no, now);
+        }
     }
 
     /// The new owner has the whole log, and it is closed.

@@ -8,7 +8,7 @@ use verge_mqtt_proto::{Disconnect, ReasonCode};
 use verge_storage::Promise;
 
 use super::Shard;
-use super::api::{ConnId, SessionNo};
+use super::api::{ConnId, HubMail, Output, SessionNo};
 use super::connection::Phase;
 use super::deliver::delete_row;
 use super::session::{Ownership, Sealed};
@@ -193,26 +193,39 @@ impl Shard {
         self.arm(no);
     }
 
-    /// Lets the routes of a log on its way out go, then the log.
+    /// Asks whether the routes of a log on its way out may go, and lets the log go after them.
     fn seal_timeout(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let filters: Vec<_> = session.subscriptions.keys().cloned().collect();
         let Some(sealed) = session.sealed_mut() else { return };
-        let Sealed { closes_at, routes_known, linger_until, closed, .. } = *sealed;
-        match closes_at {
-            None if routes_known && linger_until <= now.mono => {
-                sealed.closes_at = Some(now.mono + CLOSING);
-                for filter in filters {
-                    self.unroute(no, &filter);
-                }
+        let Sealed { to, closes_at, routed, flushing, linger_until, closed, .. } = *sealed;
+        match (closes_at, routed) {
+            (None, Some(head)) if linger_until <= now.mono && !flushing => {
+                sealed.flushing = true;
+                let mail = HubMail::Flush { owner: to.node, head };
+                self.turn.outputs.push_back(Output::Hub(mail));
             }
-            Some(at) if at <= now.mono && !closed => {
+            (Some(at), _) if at <= now.mono && !closed => {
                 sealed.closed = true;
                 sealed.nudged = false;
                 self.nudge(no);
             }
-            Some(_) | None => {}
+            (Some(_) | None, _) => {}
         }
+    }
+
+    /// Takes the routes of a log on its way out away; what is under way between the threads of this
+    /// node may still arrive.
+    pub(super) fn begin_closing(&mut self, no: SessionNo, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let filters: Vec<_> = session.subscriptions.keys().cloned().collect();
+        let Some(sealed) = session.sealed_mut().filter(|sealed| sealed.closes_at.is_none()) else {
+            return;
+        };
+        sealed.closes_at = Some(now.mono + CLOSING);
+        for filter in filters {
+            self.unroute(no, &filter);
+        }
+        self.arm(no);
     }
 
     pub(super) fn kick(&mut self, client: &ClientKey, now: Now) {

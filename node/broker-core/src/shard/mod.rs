@@ -54,7 +54,7 @@ use self::api::{ConnId, ConnectionInfo, HubMail, Mail, Output, SessionNo, ShardC
 use self::connection::Conn;
 use self::giver::Pointers;
 use self::session::Session;
-use self::turn::Turn;
+use self::turn::{Effect, Turn};
 use crate::planner::Planner;
 use crate::shared::NodeShared;
 
@@ -77,7 +77,7 @@ pub struct Shard {
     timers: BTreeSet<(Millis, Timer)>,
     /// Connections that wait for the hub to find an owner.
     lookups: BTreeMap<u64, Lookup>,
-    /// Sessions that wait for the hub to say that their routes are known.
+    /// Sessions that wait for the hub to say how far their routes are.
     settling: BTreeMap<u64, SessionNo>,
     next_number: u64,
     /// Nodes a link leads to.
@@ -181,7 +181,9 @@ impl Shard {
             Mail::Superseded { client, winner, clean } => {
                 self.superseded(&client, winner, clean, now);
             }
-            Mail::RoutesSettled { token } => self.routes_settled(token, now),
+            Mail::RouteHead { token, head } => self.routed(token, head, now),
+            Mail::Flushed { owner, head } => self.flushed(owner, head, now),
+            Mail::Barrier => self.turn.when_durable(Effect::Barrier),
             Mail::PeerUp(peer) => self.peer_up(peer, now),
             Mail::PeerDown(peer) => {
                 self.peers.remove(&peer);

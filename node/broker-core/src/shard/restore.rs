@@ -269,7 +269,8 @@ impl Shard {
                 session.ownership = Ownership::Sealed(Sealed {
                     to,
                     at: sealed_at,
-                    routes_known: false,
+                    routed: None,
+                    flushing: false,
                     linger_until: now.mono + self.config.handover_linger,
                     closes_at: None,
                     closed: false,

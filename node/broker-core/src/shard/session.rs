@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
+use verge_mesh_proto::RouteHead;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::{Cursor, Import};
 use verge_model::{Claim, ClientKey, MessageId, Millis, Now, UnixMillis};
@@ -45,8 +46,10 @@ pub(crate) struct Sealed {
     pub(crate) to: Claim,
     /// When, for the session's expiry.
     pub(crate) at: UnixMillis,
-    /// Whether the new owner says that its routes are known.
-    pub(crate) routes_known: bool,
+    /// From which of the new owner's routes on its filters are among them, once it said so.
+    pub(crate) routed: Option<RouteHead>,
+    /// Whether the hub was asked to say when what was planned without them has arrived.
+    pub(crate) flushing: bool,
     /// When this node's routes may go, at the earliest.
     pub(crate) linger_until: Millis,
     /// Set once they went: nothing can arrive after it.
@@ -299,9 +302,9 @@ impl Session {
             Ownership::Open => None,
             Ownership::Sealed(Sealed { closed: true, .. }) => None,
             Ownership::Sealed(Sealed { closes_at: Some(at), .. }) => Some(at),
-            Ownership::Sealed(Sealed { routes_known: true, linger_until, .. }) => {
-                Some(linger_until)
-            }
+            Ownership::Sealed(Sealed {
+                routed: Some(_), flushing: false, linger_until, ..
+            }) => Some(linger_until),
             Ownership::Sealed(_) => None,
         };
         let pending = self.pending.as_ref().map(|pending| pending.deadline);

@@ -32,6 +32,8 @@ pub(super) enum Effect {
     Registered { client: ClientKey, entry: Box<RegistryEntry> },
     /// Begin, or go on, pulling the session's older logs: its claim is stored.
     Claimed { session: SessionNo },
+    /// All that was planned before is stored, or was refused.
+    Barrier,
     /// The header of an older log is stored.
     HeaderStored { session: SessionNo, fragment: Claim },
     /// Entries of an older log are stored.

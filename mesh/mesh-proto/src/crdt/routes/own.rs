@@ -1,6 +1,6 @@
 //! This node's routes, and how far each peer has them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::limits::{
     ROUTE_FRAME_BYTES, ROUTE_OPS_IN_FLIGHT, ROUTE_OPS_KEPT, ROUTES_PER_ORIGIN_MAX,
     SNAPSHOT_CHUNKS_IN_FLIGHT,
 };
-use crate::output::{Lane, Output};
+use crate::output::Lane;
 use crate::wire::{Frame, RouteChange, RouteChunk, RouteHead, RouteOps};
 
 /// What an operation takes on the wire beside its filter, at most.
@@ -27,7 +27,6 @@ pub(crate) struct OwnRoutes {
     /// The operations `head - log.len() + 1 ..= head`.
     log: VecDeque<Operation>,
     peers: BTreeMap<NodeKey, Progress>,
-    waits: Vec<Wait>,
     /// Something changed since the last push.
     touched: bool,
 }
@@ -61,13 +60,6 @@ struct Snapshot {
     arrived: u64,
 }
 
-#[derive(Debug)]
-struct Wait {
-    token: u64,
-    head: u64,
-    peers: BTreeSet<NodeKey>,
-}
-
 impl OwnRoutes {
     pub(crate) fn new(incarnation: Incarnation) -> Self {
         Self {
@@ -76,7 +68,6 @@ impl OwnRoutes {
             head: 0,
             log: VecDeque::new(),
             peers: BTreeMap::new(),
-            waits: Vec::new(),
             touched: false,
         }
     }
@@ -106,12 +97,8 @@ impl OwnRoutes {
         self.peers.insert(peer, progress);
     }
 
-    pub(crate) fn peer_down(&mut self, peer: NodeKey, fx: &mut Effects) {
+    pub(crate) fn peer_down(&mut self, peer: NodeKey) {
         self.peers.remove(&peer);
-        for wait in &mut self.waits {
-            wait.peers.remove(&peer);
-        }
-        self.settle(fx);
     }
 
     /// What the peer has does not go together with what was sent.
@@ -121,17 +108,13 @@ impl OwnRoutes {
         }
     }
 
-    pub(crate) fn handle_ack(&mut self, peer: NodeKey, head: RouteHead, fx: &mut Effects) {
+    pub(crate) fn handle_ack(&mut self, peer: NodeKey, head: RouteHead) {
         let Some(progress) = self.peers.get_mut(&peer) else { return };
         if head.incarnation != self.incarnation || head.seq > progress.sent {
             return;
         }
         progress.acked = progress.acked.max(head.seq);
         self.touched = true;
-        for wait in self.waits.iter_mut().filter(|wait| wait.head <= head.seq) {
-            wait.peers.remove(&peer);
-        }
-        self.settle(fx);
     }
 
     pub(crate) fn handle_chunk_ack(&mut self, peer: NodeKey, head: RouteHead, index: u64) {
@@ -141,15 +124,6 @@ impl OwnRoutes {
             self.touched = true;
             snapshot.arrived = snapshot.arrived.max(index.saturating_add(1).min(snapshot.chunks));
         }
-    }
-
-    /// Answers with `token` once every peer linked now has every operation so far.
-    pub(crate) fn wait(&mut self, token: u64, fx: &mut Effects) {
-        let behind = |progress: &Progress| progress.acked < self.head;
-        let peers = self.peers.iter().filter(|(_, progress)| behind(progress));
-        let peers = peers.map(|(peer, _)| *peer).collect();
-        self.waits.push(Wait { token, head: self.head, peers });
-        self.settle(fx);
     }
 
     /// Sends what peers may have now.
@@ -234,15 +208,6 @@ impl OwnRoutes {
             Some(_) | None => start(0, Some(Snapshot::at(self.head))),
         }
     }
-
-    fn settle(&mut self, fx: &mut Effects) {
-        self.waits.retain(|wait| {
-            if wait.peers.is_empty() {
-                fx.push(Output::RoutesSettled { token: wait.token });
-            }
-            !wait.peers.is_empty()
-        });
-    }
 }
 
 impl Snapshot {
@@ -304,7 +269,7 @@ fn next_ops(
 mod tests {
     use super::*;
     use crate::effects::LinkState;
-    use crate::output::LinkKind;
+    use crate::output::{LinkKind, Output};
 
     const PEER: NodeKey = NodeKey(3);
 
@@ -336,7 +301,6 @@ mod tests {
                     ),
                     other => format!("{other:?}"),
                 },
-                Output::RoutesSettled { token } => format!("settled {token}"),
                 other => format!("{other:?}"),
             })
             .collect()
@@ -368,22 +332,17 @@ mod tests {
     }
 
     #[test]
-    fn routes_are_settled_when_every_linked_peer_has_them_or_is_gone() {
+    fn an_acknowledgement_of_another_life_is_none() {
         let (mut routes, mut fx) = linked();
         routes.peer_up(PEER, Some(head(0)));
         routes.add("a");
-        routes.wait(1, &mut fx);
         routes.add("b");
-        routes.wait(2, &mut fx);
         assert_eq!(transcript(&mut routes, &mut fx), ["ops 1 to 2"]);
-        routes.handle_ack(PEER, head(1), &mut fx);
-        assert_eq!(transcript(&mut routes, &mut fx), ["settled 1"]);
-        routes.handle_ack(PEER, RouteHead { incarnation: 1, seq: 9 }, &mut fx);
-        assert_eq!(transcript(&mut routes, &mut fx), [""; 0]);
-        routes.peer_down(PEER, &mut fx);
-        assert_eq!(transcript(&mut routes, &mut fx), ["settled 2"]);
-        routes.wait(3, &mut fx);
-        assert_eq!(transcript(&mut routes, &mut fx), ["settled 3"]);
+        routes.handle_ack(PEER, head(1));
+        routes.handle_ack(PEER, RouteHead { incarnation: 1, seq: 9 });
+        assert_eq!(routes.lag(PEER), Some(1));
+        routes.peer_down(PEER);
+        assert_eq!(routes.lag(PEER), None);
     }
 
     #[test]

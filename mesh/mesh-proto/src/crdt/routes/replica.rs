@@ -77,6 +77,14 @@ impl Replicas {
         Some(RouteHead { incarnation: replica.incarnation, seq: self.heads.get(&origin) })
     }
 
+    /// What is known of every origin, by origin.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (NodeKey, RouteHead)> {
+        self.origins.iter().map(|(origin, replica)| {
+            let seq = self.heads.get(origin);
+            (*origin, RouteHead { incarnation: replica.incarnation, seq })
+        })
+    }
+
     /// Applies operations that follow what is known; asks again for those that do not.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use verge_mqtt_proto::AckKind;
 
 use super::client::{Client, post, v5, want};
 use super::mesh::Mesh;
-use crate::shard::api::{Answer, HubMail, Query};
+use crate::shard::api::{Answer, HubMail, Mail, Query};
 
 #[test]
 fn a_session_follows_its_client_with_queue_and_flight() {
@@ -96,10 +96,82 @@ fn a_log_whose_end_was_not_heard_of_is_reminded_of_until_it_is_gone() {
 }
 
 #[test]
+fn a_log_keeps_its_routes_until_all_that_was_planned_without_the_owners_has_arrived() {
+    let mut mesh = Mesh::new(&["a", "b"]);
+    subscribed(&mut mesh, 0);
+    mesh.unflushed = true;
+    let client = mesh.at(1, |b| b.connect(&v5("v").persistent()));
+    mesh.at(1, |b| b.expect(client, &["connack present=1"]));
+    mesh.wait(300_000);
+    assert_eq!(sealed(&mut mesh, 0), 1);
+    let frames = mesh.frames.len();
+    assert!(frames < 60, "five quiet minutes cost {frames} frames");
+    // It was accepted by a node that has been cut off since before the client moved.
+    mesh.at(0, |a| a.forward(1, "t", "late"));
+    mesh.at(1, |b| b.expect(client, &["publish t q2 id=32769 \"late\""]));
+    mesh.flush();
+    mesh.wait(2_000);
+    assert_eq!(sealed(&mut mesh, 0), 0);
+    assert_eq!(mesh.nodes[0].rows(), (0, 0));
+}
+
+#[test]
+fn a_session_with_very_many_logs_does_not_wait_for_nodes_that_are_away() {
+    let mut mesh = Mesh::new(&["a", "b"]);
+    subscribed(&mut mesh, 0);
+    mesh.unflushed = true;
+    for turn in 0..120 {
+        mesh.at((turn + 1) % 2, |node| node.connect(&v5("v").persistent()));
+        mesh.wait(15_000);
+    }
+    let open = sealed(&mut mesh, 0) + sealed(&mut mesh, 1);
+    assert!((30..40).contains(&open), "{open} logs");
+    mesh.flush();
+    mesh.wait(100_000);
+    assert_eq!(sealed(&mut mesh, 0) + sealed(&mut mesh, 1), 0);
+}
+
+#[test]
+fn a_new_owner_is_waited_for_anew() {
+    let mut mesh = Mesh::new(&["a", "b", "c"]);
+    subscribed(&mut mesh, 0);
+    mesh.unflushed = true;
+    mesh.at(1, |b| b.connect(&v5("v").persistent()));
+    mesh.wait(31_000);
+    mesh.lost = vec!["Routed"];
+    let client = mesh.at(2, |c| c.connect(&v5("v").persistent()));
+    mesh.flush();
+    mesh.wait(2_000);
+    assert_eq!(sealed(&mut mesh, 0), 1, "what is flushed are not the routes of its owner");
+    mesh.at(0, |a| a.forward(1, "t", "late"));
+    mesh.at(2, |c| c.expect(client, &["connack present=1", "publish t q2 id=49153 \"late\""]));
+    mesh.lost.clear();
+    mesh.wait(100_000);
+    assert_eq!(sealed(&mut mesh, 0) + sealed(&mut mesh, 1), 0);
+}
+
+#[test]
+fn a_barrier_is_passed_when_all_that_was_planned_before_is_stored() {
+    let mut mesh = Mesh::new(&["a"]);
+    subscribed(&mut mesh, 0);
+    let a = &mut mesh.nodes[0];
+    let publisher = a.connect(&v5("p"));
+    a.commits = false;
+    a.hub.clear();
+    a.send(publisher, publisher.publish(post("t", "planned").q1(1)));
+    a.mail(0, Mail::Barrier);
+    assert!(a.hub.is_empty());
+    a.commit();
+    assert!(a.hub.is_empty());
+    a.fail_commit();
+    assert!(matches!(a.hub.pop_front(), Some((0, HubMail::Barrier))));
+}
+
+#[test]
 fn a_log_of_a_session_that_ended_elsewhere_is_given_up() {
     let mut mesh = Mesh::new(&["a", "b"]);
     subscribed(&mut mesh, 0);
-    mesh.lost = vec!["RoutesKnown"];
+    mesh.lost = vec!["Routed"];
     let client = mesh.at(1, |b| b.connect(&v5("v").persistent().expiry(1)));
     mesh.at(1, |b| b.lose(client));
     mesh.wait(2_000);

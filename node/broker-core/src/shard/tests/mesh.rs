@@ -1,8 +1,9 @@
 //! Beds joined by a stand-in for their hubs: handover frames pass at once while their link is up,
-//! one registry answers every look-up, and routes are settled as soon as somebody asks.
+//! one registry answers every look-up, and nothing is under way to a node that asks for a flush.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use verge_mesh_proto::RouteHead;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::HandoverFrame;
 use verge_model::ClientKey;
@@ -17,6 +18,9 @@ pub(super) struct Mesh {
     cut: BTreeSet<(usize, usize)>,
     /// Names of frames that are lost on the way.
     pub(super) lost: Vec<&'static str>,
+    /// Whether flushes are not answered for now.
+    pub(super) unflushed: bool,
+    flushes: Vec<(usize, usize, Mail)>,
     /// Every frame that passed, or would have.
     pub(super) frames: Vec<String>,
 }
@@ -28,6 +32,8 @@ impl Mesh {
             registry: BTreeMap::new(),
             cut: BTreeSet::new(),
             lost: Vec::new(),
+            unflushed: false,
+            flushes: Vec::new(),
             frames: Vec::new(),
         }
     }
@@ -78,6 +84,19 @@ impl Mesh {
         self.settle();
     }
 
+    fn answer_flushes(&mut self) {
+        while let Some((node, shard, mail)) = self.flushes.pop_if(|_| !self.unflushed) {
+            self.nodes[node].mail(shard, mail);
+        }
+    }
+
+    /// What was planned without the owners' routes has arrived.
+    pub(super) fn flush(&mut self) {
+        self.unflushed = false;
+        self.answer_flushes();
+        self.settle();
+    }
+
     pub(super) fn settle(&mut self) {
         while let Some(node) = self.nodes.iter().position(|node| !node.hub.is_empty()) {
             let (shard, mail) = self.nodes[node].hub.pop_front().unwrap();
@@ -96,8 +115,12 @@ impl Mesh {
                     let answer = Mail::LookupAnswer { ticket, entry, complete: true };
                     self.nodes[node].mail(shard, answer);
                 }
-                HubMail::RoutesSettled { token, .. } => {
-                    self.nodes[node].mail(shard, Mail::RoutesSettled { token });
+                HubMail::RouteHead { token, .. } => {
+                    let head = RouteHead { incarnation: 1, seq: 1 };
+                    self.nodes[node].mail(shard, Mail::RouteHead { token, head });
+                }
+                HubMail::Flush { owner, head } => {
+                    self.flushes.push((node, shard, Mail::Flushed { owner, head }));
                 }
                 HubMail::Handover { to, frame } => {
                     let to = self.nodes.iter().position(|n| n.id.key() == to).unwrap();
@@ -112,8 +135,12 @@ impl Mesh {
                         self.nodes[to].mail(0, mail);
                     }
                 }
-                HubMail::AddRoute(_) | HubMail::RemoveRoute(_) | HubMail::Transient { .. } => {}
+                HubMail::AddRoute(_)
+                | HubMail::RemoveRoute(_)
+                | HubMail::Barrier
+                | HubMail::Transient { .. } => {}
             }
+            self.answer_flushes();
         }
     }
 }
