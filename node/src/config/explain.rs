@@ -35,7 +35,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("handover.lookup", "time to find out which node owns a session"),
     ("handover.hold", "time new messages wait for older ones still on their way"),
     ("handover.unreachable_wait", "time a CONNECT waits for an old owner that does not answer"),
-    ("handover.linger", "time an old owner still takes late messages"),
+    ("handover.linger", "time an old owner still takes late messages, at least"),
     ("handover.imports_max", "sessions moved here at once"),
     ("mesh.listen", "UDP address for links of other nodes; not set is no mesh unless mesh.join is"),
     ("mesh.advertise", "address at which peers reach this node; not set is mesh.listen"),

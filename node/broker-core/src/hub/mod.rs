@@ -447,6 +447,7 @@ impl Hub {
 
     /// Delivers a message that nobody keeps.
     fn accept_transient(&mut self, from: NodeKey, record: &[u8], now: Now) {
+        self.shared.counters.forward_received(1);
         let row = self.shared.next_message_id();
         let decoded = ForwardRecord::decode(record)
             .and_then(|record| Ok((record.targets, message_from_afar(record.message, row)?)));

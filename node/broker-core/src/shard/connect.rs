@@ -62,6 +62,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.phase = Phase::Waiting;
         conn.clean_start = connect.clean_start;
+        conn.client_id_assigned = connect.client_id.is_empty();
         conn.keep_alive_secs = conn.machine.server_keep_alive().unwrap_or(connect.keep_alive_secs);
         let principal: Arc<str> = match (&conn.info.certificate_subject, connect.username) {
             (Some(subject), _) => Arc::clone(subject),
@@ -505,7 +506,9 @@ impl Shard {
         let Some(conn) = conns.get_mut(&id) else { return };
         let Some(session) = sessions.get_mut(&no).filter(|s| s.conn == Some(id)) else { return };
         let server_keep_alive = conn.machine.server_keep_alive();
-        let assigned = conn.client.as_ref().map(|client| Arc::clone(&client.client_id));
+        // Only to a client that brought none [MQTT-3.2.2-16]; others take it for an error.
+        let assigned = conn.client.as_ref().filter(|_| conn.client_id_assigned);
+        let assigned = assigned.map(|client| Arc::clone(&client.client_id));
         let properties = ConnackProperties {
             session_expiry_interval: Some(session.expiry_secs.unwrap_or(NEVER_EXPIRES)),
             receive_maximum: Some(config.receive_maximum),

@@ -35,6 +35,8 @@ pub(super) struct Conn {
     pub(super) phase: Phase,
     pub(super) client: Option<ClientKey>,
     pub(super) clean_start: bool,
+    /// Whether the client brought no ClientId and was given one.
+    pub(super) client_id_assigned: bool,
     pub(super) keep_alive_secs: u16,
     pub(super) connected_at: UnixMillis,
     armed: Option<Millis>,
@@ -58,6 +60,7 @@ impl Conn {
             phase: Phase::Fresh,
             client: None,
             clean_start: false,
+            client_id_assigned: false,
             keep_alive_secs: 0,
             connected_at: now.wall,
             armed: None,

@@ -255,7 +255,8 @@ pub(super) fn read(version: ProtocolVersion, bytes: &mut Vec<u8>) -> Vec<String>
 fn line(packet: &Packet<'_>) -> String {
     match packet {
         Packet::Connack(ack) if ack.reason == ReasonCode::Success => {
-            format!("connack present={}", u8::from(ack.session_present))
+            let assigned = ack.properties.assigned_client_identifier.map_or("", |_| " assigned");
+            format!("connack present={}{assigned}", u8::from(ack.session_present))
         }
         Packet::Connack(ack) => format!("connack {}", ack.reason.name()),
         Packet::Publish(publish) => {

@@ -11,6 +11,15 @@ use crate::shard::api::{Answer, Mail, Query};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
+fn only_a_client_without_an_id_is_assigned_one_mqtt_3_2_2_16() {
+    let mut bed = Bed::new(1);
+    let own = bed.connect(&v5("mine"));
+    bed.expect(own, &["connack present=0"]);
+    let none = bed.connect(&v5(""));
+    bed.expect(none, &["connack present=0 assigned"]);
+}
+
+#[test]
 fn versions_are_greeted_in_their_own_words() {
     let mut bed = Bed::new(1);
     let four = bed.connect(&v4("four"));
