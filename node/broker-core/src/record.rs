@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use verge_mesh_proto::crdt::sessions::SubscriptionEntry;
-use verge_model::{Claim, MessageId, UnixMillis};
+use verge_model::MessageId;
 use verge_mqtt_proto::message::{Message, StoredReferences};
 use verge_mqtt_proto::session::{Subscription, Will};
 use verge_mqtt_proto::{OwnedPublishProperties, QoS, RetainHandling, TopicFilter, TopicName};
@@ -216,22 +216,6 @@ impl ForwardRecord {
             [] => Err(bad(NAME, "no bytes")),
         }
     }
-}
-
-/// When a session that is not connected ends.
-#[must_use]
-pub fn expires_at(
-    session_expiry_secs: Option<u32>,
-    disconnected_at: UnixMillis,
-) -> Option<UnixMillis> {
-    let secs = session_expiry_secs?;
-    Some(disconnected_at + std::time::Duration::from_secs(u64::from(secs)))
-}
-
-/// A claim that names no fragment in particular.
-#[must_use]
-pub fn any_fragment() -> Claim {
-    Claim::default()
 }
 
 /// Puts the row of a stored message.

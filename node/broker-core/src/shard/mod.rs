@@ -19,6 +19,7 @@
 //! | `turn` | the batch under way, its effects, and what waits for a commit |
 //! | `connection` | a connection, and its events |
 //! | `connect` | CONNECT: new, resumed, taken over, or sought at other nodes |
+//! | `seek` | asking a session's homes who owns it |
 //! | `publish` | PUBLISH and its acknowledgements, inward |
 //! | `deliver` | messages owed, outward |
 //! | `subscribe` | SUBSCRIBE, UNSUBSCRIBE |
@@ -35,6 +36,7 @@ mod giver;
 mod lifecycle;
 mod publish;
 pub mod restore;
+mod seek;
 mod session;
 mod subscribe;
 #[cfg(test)]

@@ -1,0 +1,160 @@
+//! Who owns a session: asking its homes before a client is served, and hearing their answers.
+
+use std::time::Duration;
+
+use verge_mesh_proto::crdt::sessions::RegistryEntry;
+use verge_model::{Claim, ClientKey, Now};
+use verge_mqtt_proto::ReasonCode;
+
+use super::api::{HubMail, Output, SessionNo};
+use super::connect::PendingConnect;
+use super::{Lookup, Shard, Timer};
+
+/// How long the hub may take to answer a look-up, beyond its own limit: only a hub that is gone
+/// takes longer.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
+
+/// How soon homes that were out of reach are asked again; a new link asks at once.
+const LOOKUP_AGAIN: Duration = Duration::from_millis(250);
+
+impl Shard {
+    /// Asks the homes of a session who owns it, before its client is served.
+    pub(super) fn seek(&mut self, mut pending: PendingConnect, now: Now) {
+        if self.waiting_connects() >= self.config.handovers_max {
+            return self.disconnect(pending.conn, ReasonCode::ConnectionRateExceeded, now);
+        }
+        pending.deadline = now.mono + self.config.handover_unreachable_wait;
+        let ticket = self.number();
+        self.ask_homes(ticket, Lookup::Resume(Box::new(pending)), now);
+    }
+
+    fn waiting_connects(&self) -> usize {
+        self.lookups.len()
+    }
+
+    pub(super) fn ask_homes(&mut self, ticket: u64, lookup: Lookup, now: Now) {
+        let client = match &lookup {
+            Lookup::Resume(pending) | Lookup::Again(pending) => pending.client.clone(),
+            Lookup::Clean(client) => client.clone(),
+        };
+        self.lookups.insert(ticket, lookup);
+        self.timers.insert((now.mono + LOOKUP_LIMIT, Timer::Lookup(ticket)));
+        let mail = HubMail::Lookup { shard: self.config.index, ticket, client };
+        self.turn.outputs.push_back(Output::Hub(mail));
+    }
+
+    /// The homes of a session said who owns it, as far as they know.
+    pub(super) fn lookup_answered(
+        &mut self,
+        ticket: u64,
+        entry: Option<Box<RegistryEntry>>,
+        complete: bool,
+        now: Now,
+    ) {
+        let Some(lookup) = self.lookups.remove(&ticket) else { return };
+        match lookup {
+            Lookup::Clean(client) => self.claim_clean(&client, entry, now),
+            Lookup::Resume(pending) | Lookup::Again(pending) => {
+                if !self.conns.contains_key(&pending.conn) {
+                    return;
+                }
+                let open = self.open.get(&pending.client).copied();
+                let unconfirmed = open
+                    .and_then(|no| self.sessions.get(&no))
+                    .is_some_and(|session| session.unconfirmed);
+                let known = entry.is_some() && !unconfirmed;
+                if (open.is_none() || unconfirmed)
+                    && !known
+                    && !complete
+                    && now.mono < pending.deadline
+                {
+                    // Who knows the session may be in reach in a moment, after a start say.
+                    let again = self.number();
+                    self.lookups.insert(again, Lookup::Again(pending));
+                    self.timers.insert((now.mono + LOOKUP_AGAIN, Timer::Lookup(again)));
+                    return;
+                }
+                if let Some(no) = open {
+                    // It is confirmed, or another connection of the client was quicker.
+                    self.confirm(no, entry);
+                    return self.place(*pending, now);
+                }
+                self.resume_from(*pending, entry, now);
+            }
+        }
+    }
+
+    /// The homes of a session of this node said what they know of it.
+    fn confirm(&mut self, no: SessionNo, entry: Option<Box<RegistryEntry>>) {
+        let node = self.config.node;
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        session.unconfirmed = false;
+        let Some(theirs) = entry else { return };
+        let owner = theirs.owner.marker;
+        if owner > session.claim && owner.node != node {
+            session.superseded = session.superseded.max(Some(owner));
+        }
+        let Some(ours) = &mut session.entry else { return };
+        if let Err(error) = ours.merge(*theirs) {
+            tracing::warn!(%error, "what the homes know of a session was not merged");
+        }
+    }
+
+    /// The hub is gone, or it is time to ask it again.
+    pub(super) fn lookup_timeout(&mut self, ticket: u64, now: Now) {
+        match self.lookups.get(&ticket) {
+            Some(Lookup::Again(_)) => self.ask_again(ticket, now),
+            Some(Lookup::Resume(_) | Lookup::Clean(_)) | None => {
+                self.lookup_answered(ticket, None, true, now);
+            }
+        }
+    }
+
+    /// Asks the homes of sessions that could not be asked, now that a link came up.
+    pub(super) fn ask_all_again(&mut self, now: Now) {
+        let again = |(ticket, lookup): (&u64, &Lookup)| match lookup {
+            Lookup::Again(_) => Some(*ticket),
+            Lookup::Resume(_) | Lookup::Clean(_) => None,
+        };
+        let all: Vec<u64> = self.lookups.iter().filter_map(again).collect();
+        for ticket in all {
+            self.ask_again(ticket, now);
+        }
+    }
+
+    fn ask_again(&mut self, ticket: u64, now: Now) {
+        if let Some(Lookup::Again(pending)) = self.lookups.remove(&ticket) {
+            let ticket = self.number();
+            self.ask_homes(ticket, Lookup::Resume(pending), now);
+        }
+    }
+
+    /// A client started clean here: whoever owned its session must hear of a greater claim.
+    fn claim_clean(&mut self, client: &ClientKey, entry: Option<Box<RegistryEntry>>, now: Now) {
+        let Some(&no) = self.open.get(client) else { return };
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let Some(mut entry) = entry else {
+            return self.put_registry(no);
+        };
+        if entry.owner.marker >= session.claim {
+            session.claim = entry.owner.marker.superseded_by(self.config.node);
+        }
+        entry.claim(session.claim, true);
+        // What older logs hold is not wanted, wherever they are.
+        let older: Vec<Claim> = entry.open_fragments().filter(|f| *f != session.claim).collect();
+        for fragment in older {
+            entry.mark_drained(fragment);
+        }
+        for (filter, subscription) in &session.subscriptions {
+            let subscription = crate::record::subscription_to_entry(filter, subscription);
+            entry.subscribe(session.claim, subscription);
+        }
+        session.entry = Some(entry);
+        if session.is_durable() {
+            let record = session.record();
+            self.turn.batch.put_session(no.0, &record);
+        }
+        self.put_registry(no);
+        let _ = now;
+    }
+}
