@@ -28,8 +28,14 @@ impl Shard {
         self.ask_homes(ticket, Lookup::Resume(Box::new(pending)), now);
     }
 
+    /// Clients that are not served before the homes have answered.
     fn waiting_connects(&self) -> usize {
-        self.lookups.len()
+        let waits = |lookup: &&Lookup| match lookup {
+            Lookup::Resume(_) | Lookup::Again(_) => true,
+            // Served already; its answer is for an older session elsewhere.
+            Lookup::Clean(_) => false,
+        };
+        self.lookups.values().filter(waits).count()
     }
 
     pub(super) fn ask_homes(&mut self, ticket: u64, lookup: Lookup, now: Now) {

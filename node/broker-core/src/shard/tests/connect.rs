@@ -109,6 +109,18 @@ fn a_silent_client_is_disconnected_after_one_and_a_half_keep_alives() {
 }
 
 #[test]
+fn clients_that_start_clean_take_no_room_from_those_that_roam() {
+    let mut bed = Bed::in_mesh("a");
+    // More than may roam at once; the homes have not answered about any of them.
+    for name in ["c1", "c2", "c3", "c4", "c5"] {
+        let clean = bed.connect(&v5(name));
+        bed.expect(clean, &["connack present=0"]);
+    }
+    let roaming = bed.connect(&v5("v").persistent());
+    bed.expect(roaming, &[]);
+}
+
+#[test]
 fn packets_sent_before_connack_wait_for_it() {
     let mut bed = Bed::new(1);
     bed.commits = false;
