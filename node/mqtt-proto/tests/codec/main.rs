@@ -1,5 +1,6 @@
 //! The codec from outside: bytes of the standard, broken bytes, and any bytes at all.
 
+mod differential;
 mod golden;
 mod invalid;
 mod limits;
