@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 
 use verge_broker_core::hub::HubConfig;
 use verge_broker_core::rule::{RuleError, TopicRule, TopicRules};
-use verge_broker_core::shard::api::{ShardConfig, ShardIndex};
+use verge_broker_core::shard::api::{ShardConfig, ShardIndex, Terms};
 use verge_mesh_proto::MeshConfig;
 use verge_mqtt_proto::{ConnectionConfig, DecodeLimits, QoS, TopicFilter};
 use verge_storage::Identity;
@@ -56,6 +56,7 @@ pub(super) fn shard(config: &Config, index: ShardIndex, count: u16) -> ShardConf
         handover_unreachable_wait: handover.unreachable_wait.0.0,
         handover_linger: handover.linger.0.0,
         handovers_max: handover.imports_max,
+        terms: Terms { topic_alias_maximum_out: session.topic_alias_maximum_out },
     }
 }
 

@@ -25,6 +25,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ("session.receive_maximum", "unacknowledged publications a client may have here"),
     ("session.inflight_max", "unacknowledged messages sent to a client"),
     ("session.topic_alias_maximum", "topic aliases a client may use"),
+    (
+        "session.topic_alias_maximum_out",
+        "topic aliases set towards a client that accepts them; 0 is none",
+    ),
     ("session.keep_alive_max", "longest keep alive granted"),
     ("session.packet_bytes_max", "largest packet taken from a client"),
     ("session.connect_timeout", "time from a connection's start to its CONNECT"),

@@ -53,6 +53,7 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             receive_maximum: 256,
             inflight_max: 64,
             topic_alias_maximum: 32,
+            topic_alias_maximum_out: 32,
             keep_alive_max: secs(1_200),
             packet_bytes_max: MIB,
             connect_timeout: secs(10),

@@ -168,6 +168,8 @@ pub struct SessionSection {
     pub inflight_max: u16,
     /// Topic Alias Maximum granted.
     pub topic_alias_maximum: u16,
+    /// Most topic aliases set towards a client.
+    pub topic_alias_maximum_out: u16,
     /// Longest keep alive granted.
     pub keep_alive_max: Text<Span>,
     /// Largest packet taken.

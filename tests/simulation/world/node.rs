@@ -9,7 +9,7 @@ use bytes::Bytes;
 use verge_broker_core::hub::{Hub, HubConfig};
 use verge_broker_core::rule::TopicRules;
 use verge_broker_core::shard::api::{
-    Answer, ConnId, HubMail, Mail, Query, ShardConfig, ShardIndex, Ticket,
+    Answer, ConnId, HubMail, Mail, Query, ShardConfig, ShardIndex, Terms, Ticket,
 };
 use verge_broker_core::shard::{Shard, restore};
 use verge_broker_core::shared::NodeShared;
@@ -212,6 +212,7 @@ impl Node {
             handover_unreachable_wait: Duration::from_secs(2),
             handover_linger: LINGER,
             handovers_max: 64,
+            terms: Terms::default(),
         }
     }
 }

@@ -15,6 +15,8 @@ use verge_mqtt_proto::topic::filter::TopicFilter;
 use verge_storage::Batch;
 use verge_storage::promise::Promise;
 
+pub use super::terms::Terms;
+
 /// A connection of this shard, as its driver numbers it. Never re-used within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
@@ -368,4 +370,6 @@ pub struct ShardConfig {
     pub handover_linger: Duration,
     /// Most imports at once; beyond it a CONNECT is refused with "Connection rate exceeded" (0x9F).
     pub handovers_max: usize,
+    /// What clients are granted beyond the above.
+    pub terms: Terms,
 }

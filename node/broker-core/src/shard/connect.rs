@@ -17,6 +17,7 @@ use bytes::Bytes;
 use verge_mesh_proto::crdt::sessions::{FragmentState, RegistryEntry};
 use verge_model::{Claim, ClientKey, Millis, Now};
 use verge_mqtt_proto::session::Will;
+use verge_mqtt_proto::topic::alias::OutboundAliases;
 use verge_mqtt_proto::{
     Connack, ConnackProperties, Connect, Granted, OwnedPublishProperties, QoS, ReasonCode,
     TopicName,
@@ -373,6 +374,9 @@ impl Shard {
         };
         conn.write(&Connack::accepted(session_present, properties));
         conn.machine.accept(Granted { server_keep_alive }, now.mono);
+        let aliases =
+            conn.machine.client_topic_alias_maximum().min(config.terms.topic_alias_maximum_out);
+        conn.aliases = (aliases > 0).then(|| Box::new(OutboundAliases::new(aliases)));
         conn.phase = Phase::Serving(no);
         conn.connected_at = now.wall;
         let receive_maximum = conn.machine.client_receive_maximum().min(config.inflight_max);

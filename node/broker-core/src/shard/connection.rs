@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use verge_model::{ClientKey, Millis, Now, UnixMillis};
 use verge_mqtt_proto::packet::ping::PINGRESP;
+use verge_mqtt_proto::topic::alias::OutboundAliases;
 use verge_mqtt_proto::{
     Ack, AckKind, CloseReason, Connection, ConnectionConfig, Encode, Event, PacketId,
     ProtocolVersion, ReasonCode,
@@ -31,6 +32,8 @@ pub(super) struct Conn {
     pub(super) machine: Connection,
     pub(super) info: ConnectionInfo,
     pub(super) out: BytesMut,
+    /// There once the client is accepted, if it takes topic aliases.
+    pub(super) aliases: Option<Box<OutboundAliases>>,
     pub(super) dirty: bool,
     pub(super) phase: Phase,
     pub(super) client: Option<ClientKey>,
@@ -56,6 +59,7 @@ impl Conn {
             machine: Connection::new(machine, now.mono),
             info,
             out: BytesMut::with_capacity(OUTPUT_ROOM),
+            aliases: None,
             dirty: false,
             phase: Phase::Fresh,
             client: None,

@@ -3,6 +3,7 @@
 use verge_model::Now;
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{Entry, Inflight, OrderKey, Received, Step};
+use verge_mqtt_proto::topic::alias::{AliasUse, SET_BYTES_MAX};
 use verge_mqtt_proto::{Ack, AckKind, PacketId, PublishParts, QoS, ReasonCode, encode_publish};
 use verge_storage::key::{LANE_OWN, QueueKey};
 use verge_storage::record::{QueueRecord, QueueState};
@@ -419,8 +420,24 @@ fn send_inflight(session: &mut Session, conn: &mut Conn, packet_id: PacketId, no
 
 fn write_publish(conn: &mut Conn, parts: &PublishParts<'_>) -> bool {
     let version = conn.version();
-    if parts.encoded_len(version) > conn.machine.client_packet_bytes_max() {
+    let size = parts.encoded_len(version);
+    let limit = conn.machine.client_packet_bytes_max();
+    if size > limit {
         return false;
     }
-    encode_publish(&mut conn.out, version, parts).is_ok()
+    let Some(aliases) = &mut conn.aliases else {
+        return encode_publish(&mut conn.out, version, parts).is_ok();
+    };
+    // Chosen as the packet is written: in the order of the output, each alias is set before it
+    // stands alone. [MQTT-3.3.2-7]
+    let parts = match aliases.choose(parts.topic, size + SET_BYTES_MAX <= limit) {
+        AliasUse::Topic => *parts,
+        AliasUse::Set(alias) => PublishParts { topic_alias: Some(alias), ..*parts },
+        AliasUse::Known(alias) => PublishParts { topic: "", topic_alias: Some(alias), ..*parts },
+    };
+    let written = encode_publish(&mut conn.out, version, &parts).is_ok();
+    if !written {
+        aliases.forget_all();
+    }
+    written
 }

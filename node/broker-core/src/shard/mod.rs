@@ -25,6 +25,7 @@
 //! | `subscribe` | SUBSCRIBE, UNSUBSCRIBE |
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
 //! | `claimant`, `giver` | the two sides of a handover |
+//! | [`terms`] | what clients are granted |
 //! | `view` | answers to the administrator |
 
 pub mod api;
@@ -39,6 +40,7 @@ pub mod restore;
 mod seek;
 mod session;
 mod subscribe;
+pub mod terms;
 #[cfg(test)]
 mod tests;
 mod turn;

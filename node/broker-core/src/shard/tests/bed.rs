@@ -19,7 +19,8 @@ use crate::router::{ForwardTargets, Origin};
 use crate::rule::TopicRules;
 use crate::shard::Shard;
 use crate::shard::api::{
-    Answer, ConnId, ConnectionInfo, HubMail, Mail, Output, Query, ShardConfig, ShardIndex, Ticket,
+    Answer, ConnId, ConnectionInfo, HubMail, Mail, Output, Query, ShardConfig, ShardIndex, Terms,
+    Ticket,
 };
 use crate::shard::restore;
 use crate::shared::NodeShared;
@@ -42,6 +43,7 @@ pub(super) struct Bed {
     /// Whether the client's side takes what is written.
     pub(super) reading: bool,
     mesh: bool,
+    terms: Terms,
 }
 
 struct Wire {
@@ -56,15 +58,27 @@ pub(super) const LIMIT: usize = 8;
 impl Bed {
     /// A node of its own with this many shards.
     pub(super) fn new(shards: u16) -> Self {
-        Self::start("n", MemoryDisk::default(), shards, false, 1_000)
+        Self::start("n", MemoryDisk::default(), shards, false, 1_000, Terms::default())
+    }
+
+    /// A node of its own with one shard, and these terms.
+    pub(super) fn with(terms: Terms) -> Self {
+        Self::start("n", MemoryDisk::default(), 1, false, 1_000, terms)
     }
 
     /// A node of a mesh.
     pub(super) fn in_mesh(name: &str) -> Self {
-        Self::start(name, MemoryDisk::default(), 1, true, 1_000)
+        Self::start(name, MemoryDisk::default(), 1, true, 1_000, Terms::default())
     }
 
-    fn start(name: &str, disk: MemoryDisk, shards: u16, mesh: bool, now: u64) -> Self {
+    fn start(
+        name: &str,
+        disk: MemoryDisk,
+        shards: u16,
+        mesh: bool,
+        now: u64,
+        terms: Terms,
+    ) -> Self {
         let id: NodeId = name.parse().unwrap();
         let store = MemoryStore::open(disk, &id, 7).unwrap();
         let incarnation = store.identity().incarnation;
@@ -72,7 +86,10 @@ impl Bed {
         let restored = restore::load(&store, &shared).unwrap();
         assert_eq!(restored.damaged, 0);
         store.commit(&[restored.cleanup], true).unwrap();
-        let config = |index| config(&id, ShardIndex(index), shards, mesh);
+        let config = |index| ShardConfig {
+            terms: terms.clone(),
+            ..config(&id, ShardIndex(index), shards, mesh)
+        };
         let mut bed = Self {
             shards: (0..shards)
                 .map(|index| Shard::new(config(index), Arc::clone(&shared), 5))
@@ -89,6 +106,7 @@ impl Bed {
             next_conn: 1,
             reading: true,
             mesh,
+            terms,
         };
         let now = bed.clock();
         for session in restored.sessions {
@@ -103,7 +121,7 @@ impl Bed {
     pub(super) fn crash(self) -> Self {
         let disk = self.store.durable_copy(Crash::Process);
         let shards = u16::try_from(self.shards.len()).unwrap();
-        Self::start(self.id.as_str(), disk, shards, self.mesh, self.now)
+        Self::start(self.id.as_str(), disk, shards, self.mesh, self.now, self.terms)
     }
 
     pub(super) fn clock(&self) -> Now {
@@ -397,5 +415,6 @@ fn config(id: &NodeId, index: ShardIndex, count: u16, mesh: bool) -> ShardConfig
         handover_unreachable_wait: Duration::from_secs(2),
         handover_linger: Duration::from_secs(30),
         handovers_max: 4,
+        terms: Terms::default(),
     }
 }

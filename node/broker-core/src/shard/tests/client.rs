@@ -27,6 +27,7 @@ pub(super) struct Who {
     keep_alive: u16,
     receive_maximum: Option<u16>,
     packet_max: Option<u32>,
+    aliases: Option<u16>,
     will: Option<(&'static str, &'static str, QoS, u32)>,
 }
 
@@ -40,6 +41,7 @@ pub(super) fn v5(id: &'static str) -> Who {
         keep_alive: 0,
         receive_maximum: None,
         packet_max: None,
+        aliases: None,
         will: None,
     }
 }
@@ -76,6 +78,10 @@ impl Who {
         Self { packet_max: Some(bytes), ..self }
     }
 
+    pub(super) fn aliases(self, count: u16) -> Self {
+        Self { aliases: Some(count), ..self }
+    }
+
     pub(super) fn will(self, topic: &'static str, payload: &'static str, delay: u32) -> Self {
         Self { will: Some((topic, payload, QoS::AtLeastOnce, delay)), ..self }
     }
@@ -107,6 +113,7 @@ impl Who {
                 session_expiry_interval: self.expiry,
                 receive_maximum: self.receive_maximum,
                 maximum_packet_size: self.packet_max,
+                topic_alias_maximum: self.aliases,
                 ..ConnectProperties::default()
             },
         };
@@ -269,6 +276,9 @@ fn line(packet: &Packet<'_>) -> String {
             }
             if let Some(secs) = publish.properties.message_expiry_interval {
                 text += &format!(" expiry={secs}");
+            }
+            if let Some(alias) = publish.properties.topic_alias {
+                text += &format!(" alias={alias}");
             }
             if !publish.properties.subscription_ids.is_empty() {
                 text += &format!(" for={:?}", publish.properties.subscription_ids.as_slice());

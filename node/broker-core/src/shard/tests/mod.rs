@@ -8,6 +8,7 @@ mod bed;
 mod client;
 mod mesh;
 
+mod alias;
 mod connect;
 mod crash;
 mod handover;
