@@ -28,6 +28,7 @@ use crate::admin::views::{NodeAnswer, rfc3339};
 use crate::admin::{self, Admin, AdminError, AdminServer};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::listener::quic::keys::KeyError;
 use crate::listener::{Arrival, Doorman, ListenError, Listener};
 use crate::mesh::links::{IdentitySetupError, links_config};
 use crate::mesh::view::MeshView;
@@ -47,6 +48,9 @@ pub enum StartError {
     /// The admin API.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The secrets of a `quic://` listener.
+    #[error(transparent)]
+    QuicKeys(#[from] KeyError),
     /// The data directory.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -101,11 +105,14 @@ impl Node {
         let clock = Clock::start();
         let id = &config.node.id;
         let admin_server = AdminServer::bind(config.admin.listen)?;
-        let listeners = Listener::bind_all(&config)?;
+        let mut listeners = Listener::bind_all(&config)?;
         let urls: Vec<Arc<str>> = listeners.iter().map(|listener| listener.url().clone()).collect();
         let links = if config.mesh.is_on() { Some(links_config(&config.mesh, id)?) } else { None };
 
         let store = Arc::new(RocksStore::open(&settings::store(&config), id, rand::random())?);
+        for listener in &mut listeners {
+            listener.open_keys(&config.node)?;
+        }
         let identity = store.identity().clone();
         let rules = settings::topic_rules(&config)?;
         let shared = Arc::new(NodeShared::new(id.key(), identity.incarnation, rules));

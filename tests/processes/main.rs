@@ -16,6 +16,8 @@ mod node;
 mod paho;
 mod ports;
 mod programs;
+mod python;
+mod quic;
 mod single;
 mod site;
 mod time;

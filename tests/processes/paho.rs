@@ -1,16 +1,14 @@
 //! Eclipse Paho's Python client, which many fleets use. The scenarios are in `paho_scenarios.py`.
 
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Mutex;
 
 use crate::node::Node;
 use crate::ports;
-use crate::programs::{build_dir, installed, output_of};
+use crate::programs::output_of;
+use crate::python::python_with;
 use crate::site::Site;
 
-/// What is installed from PyPI; the folder's name has it too, so that another version is another
-/// folder.
+/// What is installed from PyPI.
 const PAHO: &str = "paho-mqtt==2.1.0";
 
 #[test]
@@ -78,26 +76,8 @@ fn on_one_node(scenarios: &[&str]) {
 
 fn paho(node: &Node, args: &[&str]) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/processes/paho_scenarios.py");
-    let mut command = Command::new(python());
+    let mut command = Command::new(python_with(PAHO));
     command.args([script, &node.mqtt.port().to_string()]).args(args);
     let said = output_of(&mut command);
     assert!(said.ends_with("ok\n"), "{said}");
-}
-
-/// Python with Paho, installed once per build folder.
-fn python() -> PathBuf {
-    static INSTALLING: Mutex<()> = Mutex::new(());
-    let _one = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let dir = build_dir().with_file_name(PAHO.replace("==", "-"));
-    let python = dir.join("bin/python");
-    let done = dir.join("installed");
-    if !done.exists() {
-        // What an interrupted installation left.
-        let _ = std::fs::remove_dir_all(&dir);
-        output_of(installed("python3").args(["-m", "venv"]).arg(&dir));
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PAHO];
-        output_of(Command::new(&python).args(pip));
-        std::fs::write(&done, PAHO).expect("the build folder can be written");
-    }
-    python
 }

@@ -1,7 +1,9 @@
-//! Where a server listens, as text: `tcp://host:port`, `tls://host:port`.
+//! Where a server listens, as text: `tcp://host:port`, `tls://host:port`, `quic://host:port`.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::listener::quic::PORT as PORT_QUIC;
 
 /// How a server is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -10,6 +12,8 @@ pub enum Scheme {
     Tcp,
     /// TLS over TCP.
     Tls,
+    /// QUIC.
+    Quic,
 }
 
 /// A server's address.
@@ -19,7 +23,7 @@ pub struct Address {
     pub scheme: Scheme,
     /// A name, an IPv4 address, or an IPv6 address without brackets.
     pub host: String,
-    /// The TCP port.
+    /// The TCP port; of QUIC the UDP port.
     pub port: u16,
 }
 
@@ -34,13 +38,15 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = || {
             format!(
-                "'{text}' is not a server address; write tcp://HOST[:PORT] or tls://HOST[:PORT]"
+                "'{text}' is not a server address; write tcp://HOST[:PORT], tls://HOST[:PORT] or \
+                 quic://HOST[:PORT]"
             )
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         let (scheme, default_port) = match scheme {
             "tcp" | "mqtt" => (Scheme::Tcp, PORT_TCP),
             "tls" | "mqtts" | "ssl" => (Scheme::Tls, PORT_TLS),
+            "quic" => (Scheme::Quic, PORT_QUIC),
             _ => return Err(wanted()),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -79,6 +85,7 @@ impl fmt::Display for Address {
         let scheme = match self.scheme {
             Scheme::Tcp => "tcp",
             Scheme::Tls => "tls",
+            Scheme::Quic => "quic",
         };
         if self.host.contains(':') {
             write!(f, "{scheme}://[{}]:{}", self.host, self.port)
@@ -101,6 +108,7 @@ mod tests {
             ("localhost:1", "tcp://localhost:1"),
             ("mqtts://[::1]", "tls://[::1]:8883"),
             ("tcp://[::1]:7", "tcp://[::1]:7"),
+            ("quic://edge.example", "quic://edge.example:14567"),
         ];
         for (text, wanted) in cases {
             assert_eq!(text.parse::<Address>().map(|a| a.to_string()), Ok(wanted.to_owned()));

@@ -5,8 +5,9 @@
 //! | [`event`] | what a session and its application say to each other |
 //! | [`session`] | the client's side of the protocol, without I/O: packets in, packets and events out |
 //! | [`outgoing`] | the publications of a session, from the application's hand to the last acknowledgement |
-//! | [`net`] | the driver: one TCP or TLS connection that serves a session |
-//! | [`address`] | where a server is: `tcp://host:port`, `tls://host:port` |
+//! | [`net`] | the driver: one TCP, TLS or QUIC connection that serves a session |
+//! | [`quic`] | a QUIC connection's control stream |
+//! | [`address`] | where a server is: `tcp://host:port`, `tls://host:port`, `quic://host:port` |
 //! | [`tls`] | whom a client trusts, and who it says it is |
 //! | [`command`] | `verge pub` and `verge sub` |
 //!
@@ -20,6 +21,7 @@ pub mod command;
 pub mod event;
 pub mod net;
 pub mod outgoing;
+pub mod quic;
 pub mod session;
 pub mod tls;
 

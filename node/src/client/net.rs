@@ -1,4 +1,4 @@
-//! One TCP or TLS connection that serves a session.
+//! One TCP, TLS or QUIC connection that serves a session.
 //!
 //! The connection borrows the session; when it is dropped the transport is closed, with or without
 //! a DISCONNECT before, and the session goes on to the next one.
@@ -20,6 +20,7 @@ use verge_mqtt_proto::{DecodeError, DecodeLimits, QoS, ReasonCode, decode};
 use super::address::{Address, Scheme};
 use super::event::{Event, Fault, Refused};
 use super::outgoing::{Publication, Ticket};
+use super::quic::QuicStream;
 use super::session::ClientSession;
 use crate::clock::Clock;
 
@@ -56,7 +57,7 @@ pub enum NetError {
     /// The session cannot do what was asked.
     #[error(transparent)]
     Session(#[from] Refused),
-    /// `tls://` without a TLS configuration, or a name that no certificate can hold.
+    /// `tls://` or `quic://` without a TLS configuration, or a name that no certificate can hold.
     #[error("TLS: {0}")]
     Tls(String),
     /// More came than [`Connection::wait`] can set aside.
@@ -72,7 +73,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 pub struct ConnectOptions {
     /// From the first packet to CONNACK.
     pub timeout: Duration,
-    /// For `tls://` addresses.
+    /// For `tls://` and `quic://` addresses.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
@@ -312,14 +313,19 @@ impl Drop for Connection<'_> {
 }
 
 async fn open(address: &Address, options: &ConnectOptions) -> Result<Box<dyn Transport>, NetError> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-    stream.set_nodelay(true)?;
+    let trusted = || {
+        let missing = || NetError::Tls("the client was given no certificates to trust".to_owned());
+        options.tls.as_ref().ok_or_else(missing)
+    };
+    let stream = async || {
+        let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+        stream.set_nodelay(true).map(|()| stream)
+    };
     match address.scheme {
-        Scheme::Tcp => Ok(Box::new(stream)),
+        Scheme::Tcp => Ok(Box::new(stream().await?)),
+        Scheme::Quic => Ok(Box::new(QuicStream::open(address, trusted()?).await?)),
         Scheme::Tls => {
-            let config = options.tls.as_ref().ok_or_else(|| {
-                NetError::Tls("the client was given no certificates to trust".to_owned())
-            })?;
+            let (config, stream) = (trusted()?, stream().await?);
             let name = ServerName::try_from(address.host.clone())
                 .map_err(|error| NetError::Tls(format!("'{}': {error}", address.host)))?;
             let connector = TlsConnector::from(Arc::clone(config));

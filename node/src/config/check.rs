@@ -68,7 +68,10 @@ fn listeners(config: &Config) -> Result<(), ConfigError> {
         Role::Rsu | Role::Regional => {}
     }
     let tls = &config.tls;
-    let asks_tls = config.listeners.iter().find(|listener| listener.url.0.scheme == Scheme::Tls);
+    let asks_tls = config.listeners.iter().find(|listener| match listener.url.0.scheme {
+        Scheme::Tls | Scheme::Quic => true,
+        Scheme::Tcp => false,
+    });
     if let Some(listener) = asks_tls
         && (tls.cert.is_none() || tls.key.is_none())
     {
@@ -149,6 +152,10 @@ mod tests {
         let transcript: &[(&[&str], &str)] = &[
             (&[], ""),
             (&["listeners=tls://127.0.0.1:8883"], "set tls.cert and tls.key"),
+            (
+                &["listeners=quic://127.0.0.1:14567"],
+                "listener quic://127.0.0.1:14567: set tls.cert",
+            ),
             (&["tls.client_certificate=required"], "set tls.client_ca"),
             (&["uplink.select=a/#/b"], "uplink.select = \"a/#/b\": not a topic filter"),
             (&["session.qos_max=3"], "session.qos_max = 3"),

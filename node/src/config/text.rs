@@ -117,6 +117,8 @@ pub enum Scheme {
     Tcp,
     /// TLS on TCP.
     Tls,
+    /// QUIC on UDP.
+    Quic,
 }
 
 /// Where a node listens for clients: `tcp://127.0.0.1:1883`, `tls://[::]:8883`.
@@ -132,15 +134,20 @@ impl FromStr for ListenerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wanted =
-            || format!("'{text}' is not a listener; write tcp://HOST:PORT or tls://HOST:PORT");
+        let wanted = || {
+            format!(
+                "'{text}' is not a listener; write tcp://HOST:PORT, tls://HOST:PORT or \
+                 quic://HOST:PORT"
+            )
+        };
         let (scheme, authority) = text.split_once("://").ok_or_else(wanted)?;
         let scheme = match scheme {
             "tcp" => Scheme::Tcp,
             "tls" => Scheme::Tls,
-            "ws" | "wss" | "quic" => {
+            "quic" => Scheme::Quic,
+            "ws" | "wss" => {
                 return Err(format!(
-                    "this version has no {scheme}:// listener; use tcp:// or tls://"
+                    "this version has no {scheme}:// listener; use tcp://, tls:// or quic://"
                 ));
             }
             _ => return Err(wanted()),
@@ -158,6 +165,7 @@ impl fmt::Display for ListenerUrl {
         let scheme = match self.scheme {
             Scheme::Tcp => "tcp",
             Scheme::Tls => "tls",
+            Scheme::Quic => "quic",
         };
         write!(f, "{scheme}://{}", self.authority)
     }
@@ -181,7 +189,9 @@ mod tests {
 
     #[test]
     fn listeners_name_scheme_host_and_port() {
-        for text in ["tcp://127.0.0.1:1883", "tls://[::1]:8883", "tcp://localhost:0"] {
+        for text in
+            ["tcp://127.0.0.1:1883", "tls://[::1]:8883", "tcp://localhost:0", "quic://[::]:14567"]
+        {
             assert_eq!(text.parse::<ListenerUrl>().unwrap().to_string(), text);
         }
         for text in ["127.0.0.1:1883", "tcp://127.0.0.1", "tcp://:1883", "tcp://h:99999", "x://h:1"]
@@ -189,6 +199,6 @@ mod tests {
             assert!(text.parse::<ListenerUrl>().unwrap_err().contains("not a listener"), "{text}");
         }
         let ws = "ws://127.0.0.1:80".parse::<ListenerUrl>().unwrap_err();
-        assert_eq!(ws, "this version has no ws:// listener; use tcp:// or tls://");
+        assert_eq!(ws, "this version has no ws:// listener; use tcp://, tls:// or quic://");
     }
 }

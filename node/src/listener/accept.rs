@@ -16,7 +16,7 @@ use verge_mqtt_proto::DecodeLimits;
 use super::first_packet::{Verdict, judge};
 use super::tls::subject;
 use super::transport::{self, Transport};
-use super::{Arrival, Listener, Seat};
+use super::{Arrival, Door, Listener, Seat, quic};
 
 /// How long a listener rests when the system gives no more sockets.
 const REST: Duration = Duration::from_millis(100);
@@ -39,17 +39,30 @@ pub struct Doorman {
     pub shared: Arc<NodeShared>,
 }
 
+impl Doorman {
+    /// Shows an arrival to its shard.
+    pub(super) async fn send(&self, shard: ShardIndex, arrival: Arrival) {
+        // The receiver is gone only when the node goes down.
+        let _ = self.shards[usize::from(shard.0)].send(arrival).await;
+    }
+}
+
 /// Accepts until `stop` is true. Runs on a [`LocalSet`](tokio::task::LocalSet).
 pub async fn serve(listener: Listener, doorman: Doorman, mut stop: watch::Receiver<bool>) {
     let listener = Arc::new(listener);
-    let socket = match listener.socket.try_clone().and_then(TcpListener::from_std) {
+    let socket = match &listener.door {
+        Door::Tcp(socket) => socket,
+        Door::Quic(door) => {
+            return quic::accept::serve(Arc::clone(&listener), door, doorman, stop).await;
+        }
+    };
+    let socket = match socket.try_clone().and_then(TcpListener::from_std) {
         Ok(socket) => socket,
         Err(error) => {
             tracing::error!(listener = %listener.url, %error, "listener cannot be served");
             return;
         }
     };
-    let mut full = false;
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -57,18 +70,7 @@ pub async fn serve(listener: Listener, doorman: Doorman, mut stop: watch::Receiv
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(seat) = listener.seats.take() else {
-                    if !std::mem::replace(&mut full, true) {
-                        tracing::warn!(
-                            listener = %listener.url,
-                            connections_max = listener.seats.max,
-                            "listener is full, connections are refused"
-                        );
-                    }
-                    doorman.shared.counters.connection_closed("listener_full");
-                    continue;
-                };
-                full = false;
+                let Some(seat) = listener.take_seat(&doorman) else { continue };
                 let (listener, doorman) = (Arc::clone(&listener), doorman.clone());
                 tokio::task::spawn_local(async move {
                     let peer = transport::canonical(peer);
@@ -149,14 +151,12 @@ async fn welcome(
         in_time.await.map_err(|_| NoConnection::ConnectTimeout)??;
     transport.park()?;
     let info = listener.info(peer, subject);
-    let arrival = Arrival { transport, info, bytes, seat };
-    // The receiver is gone only when the node goes down.
-    let _ = doorman.shards[usize::from(shard.0)].send(arrival).await;
+    doorman.send(shard, Arrival { transport, info, bytes, seat }).await;
     Ok(())
 }
 
 /// Reads until the shard is known.
-async fn first_packet(
+pub(super) async fn first_packet(
     doorman: &Doorman,
     stream: &mut (impl AsyncRead + Unpin),
     principal: Option<&Arc<str>>,

@@ -2,7 +2,7 @@
 //! serves its client.
 //!
 //! ```text
-//! listener ─accept─▶ TLS handshake ─▶ CONNECT read ─▶ hash(client) ─▶ shard's arrivals
+//! listener ─accept─▶ TLS or QUIC handshake ─▶ CONNECT read ─▶ hash(client) ─▶ shard's arrivals
 //! ```
 //!
 //! What the first packet says is only looked at here to find the shard. Whatever it is, the shard
@@ -10,23 +10,25 @@
 
 mod accept;
 mod first_packet;
+pub mod quic;
 pub mod tls;
 pub mod transport;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio_rustls::TlsAcceptor;
 use verge_broker_core::shard::api::ConnectionInfo;
 use verge_storage::Promise;
 
+use self::quic::keys::QuicKeys;
 use self::transport::Transport;
 use crate::config::Config;
-use crate::config::sections::Anonymous;
+use crate::config::sections::{Anonymous, NodeSection};
 use crate::config::text::{ListenerUrl, Scheme};
 
 pub use self::accept::{Doorman, serve};
@@ -37,13 +39,23 @@ const BACKLOG: i32 = 1_024;
 
 /// A listener that has its port, and what its connections are told.
 pub struct Listener {
-    socket: std::net::TcpListener,
+    door: Door,
     /// As configured, with the port it really has.
     url: Arc<str>,
     tls: Option<TlsAcceptor>,
     promise: Promise,
     anonymous: Anonymous,
     seats: Seats,
+    /// Whether it was told that there are no more seats.
+    full: AtomicBool,
+}
+
+/// What a listener's clients come to.
+enum Door {
+    /// TCP, with or without TLS.
+    Tcp(std::net::TcpListener),
+    /// QUIC.
+    Quic(Box<quic::endpoint::Door>),
 }
 
 /// Why a listener cannot be opened: one line for the operator.
@@ -79,20 +91,29 @@ impl Listener {
         for section in &config.listeners {
             let url = &section.url.0;
             let tls = match url.scheme {
-                Scheme::Tcp => None,
+                Scheme::Tcp | Scheme::Quic => None,
                 Scheme::Tls => match &acceptor {
                     Some(acceptor) => Some(TlsAcceptor::clone(acceptor)),
                     None => Some(acceptor.insert(tls::acceptor(&config.tls)?).clone()),
                 },
             };
-            let (socket, addr) = bind(url)?;
+            let (door, addr) = match url.scheme {
+                Scheme::Tcp | Scheme::Tls => bind(url, listen, std::net::TcpListener::local_addr)
+                    .map(|(socket, addr)| (Door::Tcp(socket), addr))?,
+                Scheme::Quic => {
+                    let (socket, addr) = bind(url, quic::endpoint::bind, UdpSocket::local_addr)?;
+                    let door = quic::endpoint::Door::new(socket, &config.tls)?;
+                    (Door::Quic(Box::new(door)), addr)
+                }
+            };
             out.push(Self {
-                socket,
+                door,
                 url: bound_url(url, addr).to_string().into(),
                 tls,
                 promise: section.promise.unwrap_or(config.storage.promise).0,
                 anonymous: config.auth.allow_anonymous,
                 seats: Seats::new(section.connections_max),
+                full: AtomicBool::new(false),
             });
         }
         Ok(out)
@@ -104,6 +125,36 @@ impl Listener {
         &self.url
     }
 
+    /// Gives a `quic://` listener the secrets in the node's data directory; of no effect on others.
+    ///
+    /// # Errors
+    /// The secrets cannot be read or made.
+    pub fn open_keys(&mut self, node: &NodeSection) -> Result<(), quic::keys::KeyError> {
+        if let Door::Quic(door) = &mut self.door {
+            let keys = QuicKeys::open(&node.data_dir, node.id.as_str())?;
+            door.set_keys(keys, node.id.key().0);
+        }
+        Ok(())
+    }
+
+    /// A place for one more connection; if there is none, that is told and counted.
+    fn take_seat(&self, doorman: &Doorman) -> Option<Seat> {
+        let seat = self.seats.take();
+        if seat.is_some() {
+            self.full.store(false, Ordering::Relaxed);
+        } else {
+            if !self.full.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    listener = %self.url,
+                    connections_max = self.seats.max,
+                    "listener is full, connections are refused"
+                );
+            }
+            doorman.shared.counters.connection_closed("listener_full");
+        }
+        seat
+    }
+
     fn info(&self, peer: SocketAddr, certificate_subject: Option<Arc<str>>) -> ConnectionInfo {
         ConnectionInfo {
             peer,
@@ -111,6 +162,10 @@ impl Listener {
             certificate_subject,
             promise: self.promise,
             allow_anonymous: self.anonymous.allows(peer),
+            keep_alive_secs_max: match self.door {
+                Door::Tcp(_) => 0,
+                Door::Quic(_) => quic::endpoint::KEEP_ALIVE_SECS_MAX,
+            },
         }
     }
 }
@@ -122,7 +177,11 @@ impl fmt::Debug for Listener {
 }
 
 /// Opens the first address of the host that can be listened on.
-fn bind(url: &ListenerUrl) -> Result<(std::net::TcpListener, SocketAddr), ListenError> {
+fn bind<S>(
+    url: &ListenerUrl,
+    open: fn(SocketAddr) -> io::Result<S>,
+    addr_of: fn(&S) -> io::Result<SocketAddr>,
+) -> Result<(S, SocketAddr), ListenError> {
     let failed = |source: io::Error| {
         let url = url.to_string();
         if source.kind() == io::ErrorKind::AddrInUse {
@@ -133,9 +192,9 @@ fn bind(url: &ListenerUrl) -> Result<(std::net::TcpListener, SocketAddr), Listen
     };
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for addr in url.authority.to_socket_addrs().map_err(failed)? {
-        match listen(addr) {
+        match open(addr) {
             Ok(socket) => {
-                let addr = socket.local_addr().map_err(failed)?;
+                let addr = addr_of(&socket).map_err(failed)?;
                 return Ok((socket, addr));
             }
             Err(error) => last = error,
@@ -207,9 +266,10 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_named() {
-        let (_held, addr) = bind(&"tcp://127.0.0.1:0".parse().unwrap()).unwrap();
+        let open = |url: &ListenerUrl| bind(url, listen, std::net::TcpListener::local_addr);
+        let (_held, addr) = open(&"tcp://127.0.0.1:0".parse().unwrap()).unwrap();
         let url: ListenerUrl = format!("tcp://{addr}").parse().unwrap();
-        let said = bind(&url).unwrap_err().to_string();
+        let said = open(&url).unwrap_err().to_string();
         assert!(
             said.starts_with(&format!("port in use: {url}: ")) && !said.contains('\n'),
             "{said}"
@@ -218,7 +278,8 @@ mod tests {
 
     #[test]
     fn an_address_of_another_machine_is_named() {
-        let said = bind(&"tcp://192.0.2.1:1883".parse().unwrap()).unwrap_err().to_string();
+        let url = "tcp://192.0.2.1:1883".parse().unwrap();
+        let said = bind(&url, listen, std::net::TcpListener::local_addr).unwrap_err().to_string();
         assert!(said.starts_with("listener tcp://192.0.2.1:1883: "), "{said}");
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use tokio_rustls::TlsAcceptor;
 use verge_mesh::pem::{self, PemError};
@@ -15,7 +16,7 @@ use crate::config::sections::{ClientCertificate, TlsSection};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A key that is needed is not set.
-    #[error("{key} is not set: a tls:// listener needs it")]
+    #[error("{key} is not set: a tls:// or quic:// listener needs it")]
     NotSet {
         /// The key.
         key: &'static str,
@@ -51,6 +52,13 @@ pub enum TlsError {
 /// # Errors
 /// A file is missing or wrong.
 pub fn acceptor(section: &TlsSection) -> Result<TlsAcceptor, TlsError> {
+    server_config(section).map(|(config, _)| TlsAcceptor::from(Arc::new(config)))
+}
+
+/// TLS of the listeners, and who judges clients' certificates if they are asked for.
+pub(super) fn server_config(
+    section: &TlsSection,
+) -> Result<(ServerConfig, Option<Arc<dyn ClientCertVerifier>>), TlsError> {
     let cert = needed(section.cert.as_deref(), "tls.cert")?;
     let key = needed(section.key.as_deref(), "tls.key")?;
     let chain = pem::read_certs(cert).map_err(|source| pem_error("tls.cert", source))?;
@@ -61,20 +69,24 @@ pub fn acceptor(section: &TlsSection) -> Result<TlsAcceptor, TlsError> {
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(mismatch)?;
-    let builder = match section.client_certificate {
-        ClientCertificate::None => builder.with_no_client_auth(),
+    let verifier = match section.client_certificate {
+        ClientCertificate::None => None,
         ClientCertificate::Optional | ClientCertificate::Required => {
-            builder.with_client_cert_verifier(client_verifier(section, provider)?)
+            Some(client_verifier(section, provider)?)
         }
     };
+    let builder = match &verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+    };
     let config = builder.with_single_cert(chain, key).map_err(mismatch)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((config, verifier))
 }
 
 fn client_verifier(
     section: &TlsSection,
     provider: Arc<rustls::crypto::CryptoProvider>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let ca = needed(section.client_ca.as_deref(), "tls.client_ca")?;
     let wrong = |detail: String| TlsError::Clients { ca: ca.to_owned(), detail };
     let mut roots = RootCertStore::empty();
@@ -106,7 +118,7 @@ pub(super) fn subject(session: &ServerConnection) -> Option<Arc<str>> {
 }
 
 /// The subject's common name, if there is exactly one.
-fn common_name(cert: &CertificateDer<'_>) -> Option<Arc<str>> {
+pub(super) fn common_name(cert: &CertificateDer<'_>) -> Option<Arc<str>> {
     let (_, cert) = x509_parser::parse_x509_certificate(cert).ok()?;
     let mut names = cert.subject().iter_common_name();
     let (Some(name), None) = (names.next(), names.next()) else { return None };

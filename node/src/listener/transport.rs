@@ -1,4 +1,4 @@
-//! The bytes of one client: plain or TLS, and movable between threads.
+//! The bytes of one client: plain, TLS or QUIC, and movable between threads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,6 +8,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+use verge_model::Millis;
+
+use super::quic::QuicTransport;
+use super::quic::transport::Moved;
 
 /// A client's transport.
 pub enum Transport {
@@ -15,6 +19,8 @@ pub enum Transport {
     Tcp(Socket),
     /// TLS. Boxed: a session is a kilobyte, and most connections may be plain.
     Tls(Box<TlsStream<Socket>>),
+    /// The control stream of a QUIC connection.
+    Quic(Box<QuicTransport>),
 }
 
 /// A socket that belongs to one runtime, or is on its way to another.
@@ -105,7 +111,7 @@ impl Transport {
     /// # Errors
     /// The socket is lost.
     pub fn park(&mut self) -> io::Result<()> {
-        self.socket().park()
+        self.socket().map_or(Ok(()), Socket::park)
     }
 
     /// Registers the socket with the present runtime.
@@ -113,7 +119,7 @@ impl Transport {
     /// # Errors
     /// The socket is lost.
     pub fn resume(&mut self) -> io::Result<()> {
-        self.socket().resume()
+        self.socket().map_or(Ok(()), Socket::resume)
     }
 
     /// Reads what is there.
@@ -125,6 +131,7 @@ impl Transport {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Self::Quic(streams) => streams.poll_read(cx, buf),
         }
     }
 
@@ -133,13 +140,14 @@ impl Transport {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            Self::Quic(streams) => streams.poll_write(cx, bytes),
         }
     }
 
     /// Hands what TLS still holds to the socket.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Quic(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
@@ -149,13 +157,24 @@ impl Transport {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Quic(streams) => streams.poll_shutdown(cx),
         }
     }
 
-    fn socket(&mut self) -> &mut Socket {
+    /// Whether the client is reached at another address than before; only QUIC's clients move.
+    pub fn moved(&mut self, now: Millis) -> Option<Moved> {
         match self {
-            Self::Tcp(socket) => socket,
-            Self::Tls(stream) => stream.get_mut().0,
+            Self::Tcp(_) | Self::Tls(_) => None,
+            Self::Quic(streams) => streams.moved(now),
+        }
+    }
+
+    /// The socket of its own; QUIC's clients share one that belongs to no shard.
+    fn socket(&mut self) -> Option<&mut Socket> {
+        match self {
+            Self::Tcp(socket) => Some(socket),
+            Self::Tls(stream) => Some(stream.get_mut().0),
+            Self::Quic(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use verge_broker_core::shard::api::ConnId;
 use verge_model::Now;
 
 use super::turn::Driver;
+use crate::listener::quic::transport::Moved;
 
 impl Driver {
     /// Writes what connections are owed.
@@ -86,6 +87,20 @@ impl Driver {
             self.wake_turn();
         }
         ended.map(drop)
+    }
+
+    /// The client is reached at another address. What it was allowed by its old one it keeps.
+    pub(super) fn moved(&mut self, id: ConnId, moved: Moved, now: Now) {
+        match moved {
+            Moved::To(peer) => {
+                tracing::debug!(conn = id.0, %peer, "client moved");
+                self.core.handle_moved(id, peer);
+            }
+            Moved::TooOften => {
+                self.core.count_closed("quic_migrations");
+                self.broken(id, &io::Error::other("it moved too often"), now);
+            }
+        }
     }
 
     /// The transport broke or ended.

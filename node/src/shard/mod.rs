@@ -88,10 +88,13 @@ pub fn spawn(setup: ShardSetup) -> io::Result<JoinHandle<()>> {
             setup;
         let _alarm = alarm;
         on_this_thread(async move {
+            let mut serving = tokio::task::JoinSet::new();
             for (listener, doorman) in listeners {
-                tokio::task::spawn_local(listener::serve(listener, doorman, stop.clone()));
+                serving.spawn_local(listener::serve(listener, doorman, stop.clone()));
             }
             turn::run(Driver::new(core, index, clock, writer, mailboxes, arrivals)).await;
+            // A QUIC endpoint on this thread carries the last words of other shards too.
+            while serving.join_next().await.is_some() {}
         });
     })
 }

@@ -168,7 +168,11 @@ impl Driver {
             let read = std::task::ready!(connection.transport.poll_read(cx, &mut buf));
             let count = buf.filled().len();
             let now = self.clock.now();
+            let moved = connection.transport.moved(now.mono);
             self.wake_turn();
+            if let Some(moved) = moved {
+                self.moved(id, moved, now);
+            }
             match read {
                 Ok(()) if count > 0 => self.take(id, count, now),
                 Ok(()) => self.broken(id, &io::ErrorKind::UnexpectedEof.into(), now),

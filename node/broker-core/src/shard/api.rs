@@ -50,6 +50,8 @@ pub struct ConnectionInfo {
     pub promise: Promise,
     /// Whether a client without credentials may connect.
     pub allow_anonymous: bool,
+    /// Longest keep alive the transport can hold, in seconds; 0 for any.
+    pub keep_alive_secs_max: u16,
 }
 
 /// One message for one session of another (or this) shard. Its row, if any, was written by the

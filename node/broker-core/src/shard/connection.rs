@@ -45,6 +45,11 @@ pub(super) struct Conn {
     armed: Option<Millis>,
 }
 
+/// The smaller of two bounds, of which 0 is none.
+fn stricter(a: u16, b: u16) -> u16 {
+    if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
+}
+
 impl Conn {
     pub(super) fn new(info: ConnectionInfo, config: &ShardConfig, now: Now) -> Self {
         let machine = ConnectionConfig {
@@ -52,7 +57,7 @@ impl Conn {
             receive_maximum: config.receive_maximum,
             topic_alias_maximum: config.topic_alias_maximum,
             connect_timeout: config.connect_timeout,
-            keep_alive_secs_max: config.keep_alive_secs_max,
+            keep_alive_secs_max: stricter(config.keep_alive_secs_max, info.keep_alive_secs_max),
             ..ConnectionConfig::default()
         };
         Self {

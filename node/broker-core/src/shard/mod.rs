@@ -47,6 +47,7 @@ mod turn;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -168,6 +169,18 @@ impl Shard {
         if let Some(no) = self.conns.get(&conn).and_then(Conn::session) {
             self.pump(no, now);
         }
+    }
+
+    /// The peer of a connection is reached at another address.
+    pub fn handle_moved(&mut self, conn: ConnId, peer: SocketAddr) {
+        if let Some(conn) = self.conns.get_mut(&conn) {
+            conn.info.peer = peer;
+        }
+    }
+
+    /// Counts a connection that its driver ends for a reason of the transport's.
+    pub fn count_closed(&self, label: &'static str) {
+        self.shared.counters.connection_closed(label);
     }
 
     /// Mail from another shard, the hub or the administrator.

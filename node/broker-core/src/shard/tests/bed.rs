@@ -145,6 +145,7 @@ impl Bed {
             listener: "tcp://127.0.0.1:1883".into(),
             certificate_subject: None,
             promise: Promise::Buffered,
+            keep_alive_secs_max: 0,
             allow_anonymous: true,
         };
         let now = self.clock();

@@ -1,0 +1,260 @@
+//! From a client's first datagram to its CONNECT.
+//!
+//! The loop only takes connections and spawns: a client that falls silent anywhere on the way holds
+//! up nobody, and is dropped after `session.connect_timeout`, once for the handshake and once for
+//! the CONNECT.
+//!
+//! A client that resumes may send its CONNECT with its first flight (0-RTT), and is served before
+//! the handshake is complete. Nobody else is: until then a client's certificate is not verified.
+//! A certificate remembered from an earlier connection is verified again, since it may have expired
+//! or been revoked meanwhile.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::close::{CloseCode, handshake_label};
+use super::endpoint::Door;
+use super::transport::QuicTransport;
+use crate::config::sections::ClientCertificate;
+use crate::listener::accept::{Doorman, first_packet};
+use crate::listener::tls::common_name;
+use crate::listener::transport::{self, Transport};
+use crate::listener::{Arrival, Listener, Seat};
+
+/// Open handshakes beyond which a client must first show that it receives at its address.
+const HANDSHAKES_UNPROVEN_MAX: usize = 512;
+
+/// Open handshakes beyond which clients are refused: some seconds of a core's work.
+const HANDSHAKES_MAX: usize = 4_096;
+
+/// How long the endpoint waits, when the node goes down, for connections to end in order.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Whether clients show certificates, and who judges them.
+#[derive(Debug, Clone)]
+pub(super) struct ClientCheck {
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    demanded: bool,
+}
+
+impl ClientCheck {
+    /// As configured.
+    #[must_use]
+    pub(super) fn new(
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+        wanted: ClientCertificate,
+    ) -> Self {
+        Self { verifier, demanded: wanted == ClientCertificate::Required }
+    }
+
+    /// The subject of the client's certificate, if it may come in.
+    fn judge(&self, connection: &Connection) -> Result<Option<Arc<str>>, NoConnection> {
+        let chain = connection.peer_identity().and_then(|any| {
+            let chain: Box<Vec<CertificateDer<'static>>> = any.downcast().ok()?;
+            Some(*chain)
+        });
+        match (chain.as_deref().and_then(<[_]>::split_first), &self.verifier) {
+            (Some((cert, between)), Some(verifier)) => {
+                verifier
+                    .verify_client_cert(cert, between, UnixTime::now())
+                    .map_err(NoConnection::Certificate)?;
+                Ok(common_name(cert))
+            }
+            (None, _) if self.demanded => Err(NoConnection::NoCertificate),
+            (_, None) | (None, Some(_)) => Ok(None),
+        }
+    }
+}
+
+/// Why a client that knocked is not served.
+#[derive(Debug, thiserror::Error)]
+enum NoConnection {
+    #[error("no handshake in time")]
+    HandshakeTimeout,
+    #[error("no CONNECT in time")]
+    ConnectTimeout,
+    #[error("handshake: {0}")]
+    Handshake(#[from] ConnectionError),
+    #[error("certificate: {0}")]
+    Certificate(rustls::Error),
+    #[error("no certificate")]
+    NoCertificate,
+    #[error("it ended before its CONNECT: {0}")]
+    Ended(#[from] std::io::Error),
+}
+
+impl NoConnection {
+    /// Its name in metrics.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::HandshakeTimeout | Self::ConnectTimeout => "connect_timeout",
+            Self::Handshake(error) => handshake_label(error),
+            Self::Certificate(_) | Self::NoCertificate => "tls_handshake",
+            Self::Ended(_) => "connect_ended",
+        }
+    }
+}
+
+/// Handshakes under way.
+#[derive(Debug, Clone, Default)]
+struct Handshakes(Arc<AtomicUsize>);
+
+impl Handshakes {
+    fn open(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> Handshake {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Handshake(Arc::clone(&self.0))
+    }
+}
+
+/// One of them, until dropped.
+struct Handshake(Arc<AtomicUsize>);
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Accepts until `stop` is true, then lets connections end. Runs on a
+/// [`LocalSet`](tokio::task::LocalSet).
+pub(in crate::listener) async fn serve(
+    listener: Arc<Listener>,
+    door: &Door,
+    doorman: Doorman,
+    mut stop: watch::Receiver<bool>,
+) {
+    let endpoint = match door.open() {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            tracing::error!(listener = %listener.url(), %error, "listener cannot be served");
+            return;
+        }
+    };
+    let handshakes = Handshakes::default();
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let Some(incoming) = incoming else { break };
+        admit(&listener, door, &doorman, &handshakes, incoming);
+    }
+    endpoint.set_server_config(None);
+    // The shards say goodbye to their clients meanwhile.
+    let _ = timeout(DRAIN, endpoint.wait_idle()).await;
+    endpoint.close(CloseCode::NoError.varint(), b"server shutting down");
+}
+
+/// Takes one client in, or turns it away.
+fn admit(
+    listener: &Arc<Listener>,
+    door: &Door,
+    doorman: &Doorman,
+    handshakes: &Handshakes,
+    incoming: Incoming,
+) {
+    let open = handshakes.open();
+    if open >= HANDSHAKES_UNPROVEN_MAX && !incoming.remote_address_validated() {
+        // It may: an address that was not validated has not been asked before.
+        let _ = incoming.retry();
+        return;
+    }
+    let seat = if open < HANDSHAKES_MAX { listener.take_seat(doorman) } else { None };
+    let Some(seat) = seat else {
+        if open >= HANDSHAKES_MAX {
+            doorman.shared.counters.connection_closed("quic_handshakes_full");
+        }
+        return incoming.refuse();
+    };
+    let (listener, doorman) = (Arc::clone(listener), doorman.clone());
+    let (check, handshake) = (door.check.clone(), handshakes.begin());
+    tokio::task::spawn_local(async move {
+        let peer = transport::canonical(incoming.remote_address());
+        let outcome = welcome(&listener, &doorman, &check, incoming, peer, seat, handshake).await;
+        if let Err(error) = outcome {
+            doorman.shared.counters.connection_closed(error.label());
+            tracing::debug!(listener = %listener.url(), %peer, %error, "no connection");
+        }
+    });
+}
+
+/// From a first datagram to a shard.
+async fn welcome(
+    listener: &Listener,
+    doorman: &Doorman,
+    check: &ClientCheck,
+    incoming: Incoming,
+    peer: SocketAddr,
+    seat: Seat,
+    handshake: Handshake,
+) -> Result<(), NoConnection> {
+    let limit = doorman.connect_timeout;
+    let (connection, early) = timeout(limit, shake_hands(incoming))
+        .await
+        .map_err(|_| NoConnection::HandshakeTimeout)??;
+    drop(handshake);
+    let said = timeout(limit, async {
+        let (send, recv) = match early {
+            Some(streams) => streams,
+            // In order of their ids, so the first is stream 0, the control stream.
+            None => connection.accept_bi().await?,
+        };
+        let subject = check.judge(&connection)?;
+        let mut transport = Box::new(QuicTransport::new(connection.clone(), send, recv, peer));
+        let (shard, bytes) = first_packet(doorman, transport.receiver(), subject.as_ref()).await?;
+        Ok::<_, NoConnection>((transport, subject, shard, bytes))
+    });
+    let outcome = said.await.unwrap_or(Err(NoConnection::ConnectTimeout));
+    let (transport, subject, shard, bytes) = match outcome {
+        Ok(said) => said,
+        Err(error) => {
+            connection.close(CloseCode::ControlStreamDown.varint(), error.to_string().as_bytes());
+            return Err(error);
+        }
+    };
+    let info = listener.info(peer, subject);
+    let arrival = Arrival { transport: Transport::Quic(transport), info, bytes, seat };
+    doorman.send(shard, arrival).await;
+    Ok(())
+}
+
+/// A connection whose client is proven, and its control stream if that came first.
+type Shaken = (Connection, Option<(SendStream, RecvStream)>);
+
+/// Waits until the handshake is complete, or early data opens stream 0: then the client resumes a
+/// connection that was complete.
+async fn shake_hands(incoming: Incoming) -> Result<Shaken, NoConnection> {
+    // A server can always go on before the handshake is complete; whether it may is decided below.
+    let Ok((connection, complete)) = incoming.accept()?.into_0rtt() else {
+        return Err(NoConnection::HandshakeTimeout);
+    };
+    let mut complete = std::pin::pin!(complete);
+    tokio::select! {
+        biased;
+        _ = &mut complete => {
+            connection.close_reason().map_or(Ok((connection, None)), |error| Err(error.into()))
+        }
+        streams = connection.accept_bi() => {
+            let (send, recv) = streams?;
+            if !recv.is_0rtt() {
+                complete.await;
+            }
+            match connection.close_reason() {
+                None => Ok((connection, Some((send, recv)))),
+                Some(error) => Err(error.into()),
+            }
+        }
+    }
+}

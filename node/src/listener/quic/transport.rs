@@ -1,0 +1,148 @@
+//! A QUIC connection as its shard sees it: the control stream, and how the whole ends.
+//!
+//! What bites in quinn: a `SendStream` that is dropped sends FIN and not RESET, and a connection
+//! that is closed forgets what its streams still had to send. So the end is: FIN, wait for its
+//! acknowledgement, at most [`FIN_WAIT`], then CONNECTION_CLOSE with code 0. A connection that is
+//! dropped before is closed with code 1: its control stream is gone.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::io::{AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+use verge_model::Millis;
+
+use super::close::CloseCode;
+use crate::listener::transport::canonical;
+
+/// How long the client may take to acknowledge the last bytes.
+const FIN_WAIT: Duration = Duration::from_secs(1);
+
+/// Priority of the control stream: what keeps the session alive goes before what it carries.
+const CONTROL_PRIORITY: i32 = 16;
+
+/// Changes of the client's address within [`MOVES_WINDOW`]. A vehicle changes cells every few
+/// seconds at worst; more is an attack on whatever follows addresses.
+const MOVES_MAX: u8 = 10;
+
+/// See [`MOVES_MAX`].
+const MOVES_WINDOW: Duration = Duration::from_secs(60);
+
+/// A client's connection.
+pub struct QuicTransport {
+    connection: Connection,
+    send: SendStream,
+    recv: RecvStream,
+    end: End,
+    /// Where the client was last.
+    peer: SocketAddr,
+    moves: u8,
+    moves_since: Millis,
+}
+
+/// How far the end is.
+enum End {
+    Open,
+    /// FIN was sent; its acknowledgement, or the end of patience, is awaited.
+    Finishing(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Done,
+}
+
+/// What became of the client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// It is reached at another address now.
+    To(SocketAddr),
+    /// It changed too often.
+    TooOften,
+}
+
+impl QuicTransport {
+    /// A connection whose control stream was opened.
+    #[must_use]
+    pub fn new(
+        connection: Connection,
+        send: SendStream,
+        recv: RecvStream,
+        peer: SocketAddr,
+    ) -> Self {
+        // Fails only on a stream that is closed already, which the first write will tell.
+        let _ = send.set_priority(CONTROL_PRIORITY);
+        let (end, moves_since) = (End::Open, Millis::default());
+        Self { connection, send, recv, end, peer, moves: 0, moves_since }
+    }
+
+    /// The client's half of the control stream.
+    pub(super) fn receiver(&mut self) -> &mut RecvStream {
+        &mut self.recv
+    }
+
+    /// Reads what is there of the control stream.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if matches!(self.end, End::Done) {
+            return Poll::Ready(Ok(()));
+        }
+        self.recv.poll_read_buf(cx, buf).map_err(io::Error::from)
+    }
+
+    /// Writes what fits into the control stream.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, bytes)
+    }
+
+    /// Ends the connection in order.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match &mut self.end {
+                End::Open => {
+                    // Fails only if the stream is finished or reset already.
+                    let _ = self.send.finish();
+                    let acknowledged = self.send.stopped();
+                    self.end = End::Finishing(Box::pin(async {
+                        let _ = timeout(FIN_WAIT, acknowledged).await;
+                    }));
+                }
+                End::Finishing(acknowledged) => {
+                    std::task::ready!(acknowledged.as_mut().poll(cx));
+                    self.connection.close(CloseCode::NoError.varint(), b"");
+                    self.end = End::Done;
+                }
+                End::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Whether the client moved since this was asked last.
+    pub fn moved(&mut self, now: Millis) -> Option<Moved> {
+        let peer = canonical(self.connection.remote_address());
+        if peer == self.peer {
+            return None;
+        }
+        if self.moves == 0 || self.moves_since + MOVES_WINDOW <= now {
+            (self.moves, self.moves_since) = (0, now);
+        }
+        self.moves += 1;
+        self.peer = peer;
+        Some(if self.moves > MOVES_MAX { Moved::TooOften } else { Moved::To(peer) })
+    }
+}
+
+impl Drop for QuicTransport {
+    fn drop(&mut self) {
+        let code = match self.end {
+            End::Open => CloseCode::ControlStreamDown,
+            End::Finishing(_) | End::Done => CloseCode::NoError,
+        };
+        // A connection that is closed already stays as it is.
+        self.connection.close(code.varint(), b"");
+    }
+}

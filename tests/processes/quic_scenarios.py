@@ -1,0 +1,245 @@
+"""One stream, and how connections begin and end: quic_scenarios.py PORT CA SCENARIO [ARGUMENT...]
+
+Each ends with "ok", or with the assertion that failed.
+"""
+
+import asyncio
+import sys
+
+from quic_client import *
+
+
+async def qos(server):
+    """MQTT 5.0 and 3.1.1 on stream 0: QoS 0, 1 and 2 both ways."""
+    client = await server.client("single")
+    await client.subscribed(0, "q/#", 2)
+    client.send(0, publish("q/0", b"zero"), publish("q/1", b"one", 1, 7), publish("q/2", b"two", 2, 8))
+    kinds, got = [], {}
+    while len(got) < 3 or not {PUBACK, PUBREC} <= set(kinds):
+        came = await client.next()
+        kinds.append(came.kind)
+        if came.kind == PUBLISH:
+            got[came.topic] = (came.payload, came.qos, came.id)
+    assert {topic: value[:2] for topic, value in got.items()} == {
+        "q/0": (b"zero", 0),
+        "q/1": (b"one", 1),
+        "q/2": (b"two", 2),
+    }, got
+    client.send(0, ack(PUBREL, 8), ack(PUBACK, got["q/1"][2]), ack(PUBREC, got["q/2"][2]))
+    last = {(await client.next()).kind, (await client.next()).kind}
+    assert last == {PUBCOMP, PUBREL}, last
+    client.send(0, ack(PUBCOMP, got["q/2"][2]))
+    await client.ends_well()
+
+    client = await server.dial()
+    client.open(connect("old", version=4))
+    assert (await client.expect(CONNACK)).reason == 0
+    client.send(0, packet(SUBSCRIBE, b"\x00\x01" + text("q/old") + b"\x00", 2))
+    await client.expect(SUBACK)
+    client.send(0, packet(PUBLISH, text("q/old") + b"plain"))
+    assert (await client.expect(PUBLISH)).body.endswith(b"plain")
+    await client.ends_well()
+
+
+async def ends(server):
+    """How connections end, and whether the Will is published."""
+    watcher = await server.client("watcher")
+    await watcher.subscribed(0, "will/#", 1)
+
+    async def will():
+        came = await watcher.expect(PUBLISH)
+        return came.topic
+
+    # Stream 0 ends, without DISCONNECT: code 1, and the Will.
+    client = await server.client("fin", will=("will/fin", b""))
+    client.send(0, b"", end=True)
+    await client.is_closed(1)
+    assert await will() == "will/fin"
+    # It is reset.
+    client = await server.client("reset", will=("will/reset", b""))
+    client.reset(0, 9)
+    await client.is_closed(1)
+    assert await will() == "will/reset"
+    # The whole connection is closed.
+    client = await server.client("close", will=("will/close", b""))
+    client.close()
+    assert await will() == "will/close"
+    # DISCONNECT, with the connection closed behind it: no Will.
+    client = await server.client("goodbye", will=("will/goodbye", b""))
+    client.send(0, GOODBYE)
+    client.close()
+    # DISCONNECT in order: no Will, and the server's end with code 0.
+    client = await server.client("polite", will=("will/polite", b""))
+    await client.ends_well()
+    await watcher.is_quiet(0)
+    # A refused CONNECT: CONNACK arrives before the connection is closed.
+    client = await server.dial()
+    client.open(connect("strange", version=7))
+    assert (await client.expect(CONNACK)).reason == 0x84
+    await client.is_closed(0)
+    # Taken over: DISCONNECT arrives before.
+    first = await server.client("twice")
+    second = await server.client("twice")
+    assert (await first.expect(DISCONNECT)).reason == 0x8E
+    await first.is_closed(0)
+    await second.is_served()
+    await second.ends_well()
+    await watcher.ends_well()
+
+
+async def going_down(server, name):
+    """The server is asked to go down: it says so."""
+    client = await server.client(name)
+    print("connected", flush=True)
+    assert (await client.expect(DISCONNECT)).reason == 0x8B
+    await client.is_closed(0)
+
+
+async def migrates(server):
+    """The client's port changes, once and often; the session does not notice."""
+    client = await server.client("roamer", expiry=60)
+    await client.subscribed(0, "m", 1)
+    for step in range(3):
+        port = await client.moves()
+        client.send(0, publish("m", b"%d" % step, 1, step + 1))
+        kinds = {}
+        for _ in range(2):
+            came = await client.next()
+            kinds[came.kind] = came
+        assert kinds[PUBLISH].payload == b"%d" % step and PUBACK in kinds, kinds
+        client.send(0, ack(PUBACK, kinds[PUBLISH].id))
+    await client.is_served()
+    print("port", port, flush=True)
+    sys.stdin.readline()
+    await client.ends_well()
+
+
+async def moves_too_often(server):
+    """More changes of address than a vehicle could cause."""
+    client = await server.client("hopper")
+    for _ in range(40):
+        if client.closed is not None:
+            break
+        await client.moves()
+        client.send(0, PING)
+        try:
+            await client.expect(PINGRESP)
+        except AssertionError:
+            pass
+    await client.is_closed(1)
+
+
+async def early(server):
+    """0-RTT: CONNACK comes before the handshake is complete; a ticket serves once."""
+    first = await server.client("early")
+    await first.until("a ticket", lambda: server.tickets)
+    await first.is_served()
+    await first.ends_well()
+    ticket = server.tickets[-1]
+
+    second = await server.dial(complete=False, ticket=ticket)
+    second.open(connect("early"), subscribe(1, "early", 0), publish("early", b"x", 1, 1))
+    flight = list(second.sent)
+    # The server hears nothing more of it, least of all the end of the handshake.
+    second.dropping = True
+    assert (await second.expect(CONNACK)).reason == 0
+    assert (await second.expect(SUBACK)).reason == 0
+    second.dropping = False
+    kinds = {(await second.next()).kind, (await second.next()).kind}
+    assert kinds == {PUBLISH, PUBACK}, kinds
+    await second.is_served()
+    assert second.handshake.session_resumed and second.handshake.early_data_accepted
+
+    # The same first flight again, from elsewhere: the connection it made is not disturbed.
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(
+        asyncio.DatagramProtocol, remote_addr=("127.0.0.1", server.port)
+    )
+    for datagram in flight:
+        transport.sendto(datagram)
+    await second.is_quiet(0)
+    await second.is_served()
+
+    # A used ticket: a full handshake, and what was sent early is sent again.
+    third = await server.dial(complete=False, ticket=ticket)
+    third.open(connect("late"))
+    assert (await third.expect(CONNACK)).reason == 0
+    assert not third.handshake.session_resumed and not third.handshake.early_data_accepted
+    await third.ends_well()
+    await second.ends_well()
+
+
+async def certificates(server, mode, cert, key, revoked_cert, revoked_key):
+    """Client certificates: shown, refused, missing, and remembered by a ticket."""
+    good, revoked = (cert, key), (revoked_cert, revoked_key)
+    client = await server.dial(identity=good)
+    await client.connected("car")
+    await client.until("a ticket", lambda: server.tickets)
+    print("connected", flush=True)
+    sys.stdin.readline()
+    ticket = server.tickets[-1]
+    await client.ends_well()
+    # Early data of a client whose certificate is remembered.
+    client = await server.dial(complete=False, ticket=ticket, identity=good)
+    client.open(connect("car"))
+    client.dropping = True
+    assert (await client.expect(CONNACK)).reason == 0
+    client.dropping = False
+    await client.is_served()
+    await client.ends_well()
+
+    client = await server.dial(complete=False, identity=revoked)
+    client.open(connect("thief"))
+    await client.is_closed(0x12C)  # certificate_revoked
+    client = await server.dial(complete=False)
+    if mode == "required":
+        client.open(connect("nobody"))
+        await client.is_closed(0x174)  # certificate_required
+    else:
+        await client.until("handshake", lambda: client.handshake is not None)
+        await client.connected("nobody")
+        await client.ends_well()
+
+
+async def wrong_alpn(server):
+    for alpn in ("h3", None):
+        client = await server.dial(complete=False, alpn=alpn)
+        await client.is_closed(0x178)  # no_application_protocol
+
+
+async def garbage(server):
+    """What is no MQTT on stream 0."""
+    for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x10\xff\xff\xff\xff\xff", PING, b"\x00\x00"):
+        client = await server.dial()
+        client.open(data)
+        await client.until("closed", lambda: client.closed is not None)
+    # And after CONNECT: DISCONNECT says why.
+    client = await server.client("odd")
+    client.send(0, b"\xf7\xff\xff\xff\xff")
+    assert (await client.expect(DISCONNECT)).reason == 0x81
+    await client.is_closed(0)
+
+
+async def silent(server, count):
+    """Handshakes without CONNECT, and stream 0 without an end of it."""
+    clients = [await server.dial() for _ in range(int(count))]
+    for client in clients[::2]:
+        client.open(connect("slow")[:5])
+    await asyncio.gather(*(client.is_closed(1) for client in clients))
+
+
+async def keep_alive(server):
+    """A client that says nothing is ended with 0x8D."""
+    client = await server.client("quiet", keep_alive=1)
+    assert (await client.expect(DISCONNECT)).reason == 0x8D
+    await client.is_closed(0)
+
+
+async def main():
+    port, ca, scenario, *arguments = sys.argv[1:]
+    await globals()[scenario](Server(int(port), ca), *arguments)
+    print("ok")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
