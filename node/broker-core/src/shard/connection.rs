@@ -1,16 +1,18 @@
 //! A connection of the shard: its protocol machine, its output, and who speaks through it.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use verge_model::{ClientKey, Millis, Now, UnixMillis};
 use verge_mqtt_proto::packet::ping::PINGRESP;
 use verge_mqtt_proto::topic::alias::OutboundAliases;
 use verge_mqtt_proto::{
-    Ack, AckKind, CloseReason, Connection, ConnectionConfig, Encode, Event, PacketId,
-    ProtocolVersion, ReasonCode,
+    Ack, AckKind, CloseCause, CloseReason, Connection, ConnectionConfig, Encode, Event,
+    FarewellWords, PacketId, ProtocolVersion, ReasonCode,
 };
 
 use super::api::{ConnId, ConnectionInfo, Output, SessionNo, ShardConfig};
-use super::{Shard, Timer};
+use super::{Shard, Timer, words};
 
 /// Room a new connection's output has: most connections are idle and need none.
 const OUTPUT_ROOM: usize = 0;
@@ -93,6 +95,11 @@ impl Conn {
         self.machine.version().unwrap_or(ProtocolVersion::V4)
     }
 
+    /// The words, if the client wants to read any beside CONNACK and DISCONNECT [MQTT-3.1.2-29].
+    pub(super) fn words<'a>(&self, words: Option<&'a str>) -> Option<&'a str> {
+        words.filter(|_| self.machine.client_wants_problem_information())
+    }
+
     /// Writes a packet, if the client takes packets of its size; else the packet is left out, as
     /// the standard asks [MQTT-3.1.2-24]. Returns whether it was written.
     pub(super) fn write<P: Encode>(&mut self, packet: &P) -> bool {
@@ -162,9 +169,25 @@ impl Shard {
 
     /// Ends a connection for a reason of its machine: says the farewell, then closes.
     pub(super) fn close_for(&mut self, id: ConnId, reason: &CloseReason, now: Now) {
+        let words = if let CloseCause::Server(code) = reason.cause {
+            words::of_close(code).map(Cow::Borrowed)
+        } else {
+            Some(Cow::Owned(reason.cause.to_string()))
+        };
+        let words = FarewellWords { reason_string: words.as_deref(), server_reference: None };
+        self.close_saying(id, reason, words, now);
+    }
+
+    fn close_saying(
+        &mut self,
+        id: ConnId,
+        reason: &CloseReason,
+        words: FarewellWords<'_>,
+        now: Now,
+    ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         self.shared.counters.connection_closed(reason.cause.label());
-        reason.encode_farewell(&mut conn.out);
+        reason.encode_farewell(words, conn.machine.client_packet_bytes_max(), &mut conn.out);
         tracing::debug!(
             peer = %conn.info.peer,
             client_id = conn.client.as_ref().map(|client| client.client_id.as_ref()),
@@ -228,7 +251,11 @@ impl Shard {
         reason: ReasonCode,
     ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.write(&Ack::new(kind, packet_id, reason));
+        let mut ack = Ack::new(kind, packet_id, reason);
+        if reason.is_error() {
+            ack.properties.reason_string = conn.words(words::of_publish(reason));
+        }
+        conn.write(&ack);
         match kind {
             AckKind::Puback => conn.machine.on_puback_sent(packet_id),
             AckKind::Pubrec => conn.machine.on_pubrec_sent(packet_id, reason),

@@ -26,6 +26,7 @@
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
 //! | `claimant`, `giver` | the two sides of a handover |
 //! | [`terms`] | what clients are granted |
+//! | `words` | reasons in words |
 //! | `view` | answers to the administrator |
 
 pub mod api;
@@ -45,6 +46,7 @@ pub mod terms;
 mod tests;
 mod turn;
 mod view;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

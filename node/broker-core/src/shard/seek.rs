@@ -21,7 +21,7 @@ impl Shard {
     /// Asks the homes of a session who owns it, before its client is served.
     pub(super) fn seek(&mut self, mut pending: PendingConnect, now: Now) {
         if self.waiting_connects() >= self.config.handovers_max {
-            return self.disconnect(pending.conn, ReasonCode::ConnectionRateExceeded, now);
+            return self.refuse_connect(pending.conn, ReasonCode::ConnectionRateExceeded, now);
         }
         pending.deadline = now.mono + self.config.handover_unreachable_wait;
         let ticket = self.number();

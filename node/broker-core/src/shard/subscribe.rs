@@ -15,10 +15,10 @@ use verge_storage::record::QueueState;
 
 use std::sync::Arc;
 
-use super::Shard;
 use super::api::{ConnId, Delivery, HubMail, Output, SessionNo};
 use super::connection::Conn;
 use super::turn::Effect;
+use super::{Shard, words};
 use crate::planner::put_queue_row;
 use crate::record::{put_message, subscription_to_entry, subscription_to_record};
 use crate::router::Subscriber;
@@ -38,10 +38,12 @@ impl Shard {
             retained.extend(wants);
         }
         let Some(conn) = self.conns.get(&id) else { return };
+        let words = words::of_filters(subscribe.filters.iter().map(|it| it.filter), &codes);
+        let reason_string = conn.words(words.as_deref());
         let suback = Suback {
             packet_id: subscribe.packet_id,
             reasons: ReasonCodes::from_slice(&codes),
-            properties: ResponseProperties::default(),
+            properties: ResponseProperties { reason_string, ..ResponseProperties::default() },
         };
         self.reply_when_stored(id, no, conn.version(), &suback);
         self.put_registry(no);
@@ -130,10 +132,12 @@ impl Shard {
             });
         }
         let Some(conn) = self.conns.get(&id) else { return };
+        let words = words::of_filters(unsubscribe.filters.iter(), &codes);
+        let reason_string = conn.words(words.as_deref());
         let unsuback = Unsuback {
             packet_id: unsubscribe.packet_id,
             reasons: ReasonCodes::from_slice(&codes),
-            properties: ResponseProperties::default(),
+            properties: ResponseProperties { reason_string, ..ResponseProperties::default() },
         };
         self.reply_when_stored(id, no, conn.version(), &unsuback);
         self.put_registry(no);

@@ -133,18 +133,41 @@ pub struct CloseReason {
     pub farewell: Farewell,
 }
 
+/// What a farewell says to people, and where it sends the client. Either may always be said:
+/// Request Problem Information is about other packets. [MQTT-3.1.2-29]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FarewellWords<'a> {
+    /// The reason in words; left out where the packet would be larger than the client accepts.
+    /// [MQTT-3.2.2-19] [MQTT-3.14.2-3]
+    pub reason_string: Option<&'a str>,
+    /// Where the client should go instead.
+    pub server_reference: Option<&'a str>,
+}
+
 impl CloseReason {
-    /// Appends the farewell to `out`, if there is one.
-    pub fn encode_farewell(&self, out: &mut BytesMut) {
-        // The largest farewell has five bytes; a client that accepts less gets none anyway.
-        let written = match self.farewell {
+    /// Appends the farewell to `out`, if there is one and the client accepts packets of its size.
+    pub fn encode_farewell(
+        &self,
+        words: FarewellWords<'_>,
+        packet_bytes_max: usize,
+        out: &mut BytesMut,
+    ) {
+        let FarewellWords { reason_string, server_reference } = words;
+        // What does not fit is left out, and at last the packet. [MQTT-3.1.2-25]
+        let _ = match self.farewell {
             Farewell::None => return,
-            Farewell::Connack { version, reason } => Connack::refused(reason).encode(version, out),
+            Farewell::Connack { version, reason } => {
+                let mut connack = Connack::refused(reason);
+                connack.properties.reason_string = reason_string;
+                connack.properties.server_reference = server_reference;
+                connack.encode_within(version, packet_bytes_max, out)
+            }
             Farewell::Disconnect(reason) => {
-                Disconnect::new(reason).encode(ProtocolVersion::V5, out)
+                let disconnect =
+                    Disconnect { reason_string, server_reference, ..Disconnect::new(reason) };
+                disconnect.encode_within(ProtocolVersion::V5, packet_bytes_max, out)
             }
         };
-        written.expect("a farewell has no strings, and exists in its version");
     }
 }
 
@@ -163,5 +186,11 @@ pub(crate) fn disconnect(version: ProtocolVersion, reason: ReasonCode) -> Farewe
 }
 
 fn nearest(reason: ReasonCode, packet_type: PacketType) -> ReasonCode {
-    if reason.allowed_in(packet_type) { reason } else { ReasonCode::UnspecifiedError }
+    if reason.allowed_in(packet_type) {
+        reason
+    } else if reason == ReasonCode::ServerShuttingDown {
+        ReasonCode::ServerUnavailable
+    } else {
+        ReasonCode::UnspecifiedError
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use verge_model::Millis;
 
-use super::close::{CloseCause, CloseReason, Farewell};
+use super::close::{CloseCause, CloseReason, Farewell, FarewellWords};
 use super::event::Event;
 use super::{Connection, ConnectionConfig, Granted};
 use crate::codec::ProtocolVersion::{V4, V5};
@@ -201,7 +201,7 @@ fn farewells_say_why_to_those_who_can_read_them() {
             })
             .expect(name);
         let mut out = BytesMut::new();
-        reason.encode_farewell(&mut out);
+        reason.encode_farewell(FarewellWords::default(), usize::MAX, &mut out);
         assert_eq!(out[..], **farewell, "{name}: {reason}");
         assert!(connection.is_closed(), "{name}");
     }
@@ -346,11 +346,6 @@ fn a_decision_may_take_its_time_but_an_answer_to_a_challenge_may_not() {
 
 #[test]
 fn the_server_closes_in_the_form_the_state_allows() {
-    let awaiting = |connect: &[u8]| {
-        let mut connection = Connection::new(CONFIG, Millis(0));
-        connection.handle_bytes(connect, Millis(0)).unwrap();
-        connection
-    };
     let rows: [(&str, Connection, ReasonCode, &[u8]); 7] = [
         ("refused, 5.0", awaiting(CONNECT_V5), ReasonCode::NotAuthorized, b"\x20\x03\0\x87\0"),
         (
@@ -362,12 +357,12 @@ fn the_server_closes_in_the_form_the_state_allows() {
         ("refused, 3.1", awaiting(CONNECT_V3), ReasonCode::UseAnotherServer, b"\x20\x02\0\x03"),
         ("taken over, 5.0", connected(CONNECT_V5), ReasonCode::SessionTakenOver, b"\xe0\x01\x8e"),
         ("taken over, 3.1.1", connected(CONNECT_V4), ReasonCode::SessionTakenOver, b""),
-        // Shutting down has no CONNACK code.
+        // Shutting down has no CONNACK code of its own.
         (
             "shutting down",
             awaiting(CONNECT_V5),
             ReasonCode::ServerShuttingDown,
-            b"\x20\x03\0\x80\0",
+            b"\x20\x03\0\x88\0",
         ),
         ("before CONNECT", Connection::new(CONFIG, Millis(0)), ReasonCode::ServerBusy, b""),
     ];
@@ -375,10 +370,32 @@ fn the_server_closes_in_the_form_the_state_allows() {
         let close = connection.close(reason);
         assert_eq!(close.cause, CloseCause::Server(reason), "{name}");
         let mut out = BytesMut::new();
-        close.encode_farewell(&mut out);
+        close.encode_farewell(FarewellWords::default(), usize::MAX, &mut out);
         assert_eq!(out[..], *farewell, "{name}");
         assert_eq!(connection.close(reason).farewell, Farewell::None, "{name}: only once");
         assert_eq!(connection.handle_bytes(b"\xc0\0", Millis(0)), Ok(None), "{name}");
+    }
+}
+
+#[test]
+fn a_farewell_says_as_much_as_the_client_accepts_mqtt_3_2_2_19_mqtt_3_14_2_3() {
+    let words = FarewellWords { reason_string: Some("why"), server_reference: Some("b:1883") };
+    let connack_in_full = b"\x20\x12\0\x9c\x0f\x1f\0\x03why\x1c\0\x06b:1883";
+    let connack = b"\x20\x0c\0\x9c\x09\x1c\0\x06b:1883";
+    let disconnect_in_full = b"\xe0\x11\x9c\x0f\x1c\0\x06b:1883\x1f\0\x03why";
+    let disconnect = b"\xe0\x0b\x9c\x09\x1c\0\x06b:1883";
+    let rows: [(Connection, usize, &[u8]); 6] = [
+        (awaiting(CONNECT_V5), 20, connack_in_full),
+        (awaiting(CONNECT_V5), 19, connack),
+        (awaiting(CONNECT_V5), 13, b""),
+        (connected(CONNECT_V5), 19, disconnect_in_full),
+        (connected(CONNECT_V5), 18, disconnect),
+        (awaiting(CONNECT_V4), 20, b"\x20\x02\0\x03"),
+    ];
+    for (mut connection, limit, expected) in rows {
+        let mut out = BytesMut::new();
+        connection.close(ReasonCode::UseAnotherServer).encode_farewell(words, limit, &mut out);
+        assert_eq!(out[..], *expected, "{limit}");
     }
 }
 
@@ -484,6 +501,12 @@ fn in_state(state: usize) -> Connection {
     if state > 2 {
         connection.handle_bytes(b"\xe0\0", Millis(0)).unwrap();
     }
+    connection
+}
+
+fn awaiting(connect: &[u8]) -> Connection {
+    let mut connection = Connection::new(CONFIG, Millis(0));
+    connection.handle_bytes(connect, Millis(0)).unwrap();
     connection
 }
 

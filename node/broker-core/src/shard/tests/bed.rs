@@ -11,7 +11,7 @@ use verge_mqtt_proto::{OwnedPublishProperties, QoS, TopicName};
 use verge_storage::memory::{Crash, MemoryDisk};
 use verge_storage::{Batch, MemoryStore, Promise, Store, StoreError};
 
-use super::client::{Client, Who, read};
+use super::client::{Client, Who, read, read_words};
 use crate::ledger::LedgerSnapshot;
 use crate::planner::Planner;
 use crate::record::{message_from_afar, message_to_record};
@@ -236,6 +236,11 @@ impl Bed {
             lines.push("closed".into());
         }
         lines
+    }
+
+    /// The reason strings of what the client received.
+    pub(super) fn words(&mut self, client: Client) -> Vec<Option<String>> {
+        read_words(client.version, &mut self.wires.get_mut(&client.conn).unwrap().received)
     }
 
     pub(super) fn expect(&mut self, client: Client, lines: &[&str]) {

@@ -28,6 +28,7 @@ pub(super) struct Who {
     receive_maximum: Option<u16>,
     packet_max: Option<u32>,
     aliases: Option<u16>,
+    problem_information: Option<bool>,
     will: Option<(&'static str, &'static str, QoS, u32)>,
 }
 
@@ -42,6 +43,7 @@ pub(super) fn v5(id: &'static str) -> Who {
         receive_maximum: None,
         packet_max: None,
         aliases: None,
+        problem_information: None,
         will: None,
     }
 }
@@ -76,6 +78,10 @@ impl Who {
 
     pub(super) fn packet_max(self, bytes: u32) -> Self {
         Self { packet_max: Some(bytes), ..self }
+    }
+
+    pub(super) fn no_problem_information(self) -> Self {
+        Self { problem_information: Some(false), ..self }
     }
 
     pub(super) fn aliases(self, count: u16) -> Self {
@@ -114,6 +120,7 @@ impl Who {
                 receive_maximum: self.receive_maximum,
                 maximum_packet_size: self.packet_max,
                 topic_alias_maximum: self.aliases,
+                request_problem_information: self.problem_information,
                 ..ConnectProperties::default()
             },
         };
@@ -257,6 +264,29 @@ pub(super) fn read(version: ProtocolVersion, bytes: &mut Vec<u8>) -> Vec<String>
         lines.push(line);
         bytes.drain(..size);
     }
+}
+
+/// Takes whole packets off what a client received, each as its reason string.
+pub(super) fn read_words(version: ProtocolVersion, bytes: &mut Vec<u8>) -> Vec<Option<String>> {
+    let mut words = Vec::new();
+    while let Some((packet, size)) = decode(bytes, version, &DecodeLimits::default()).unwrap() {
+        let reason = match &packet {
+            Packet::Connack(packet) => packet.properties.reason_string,
+            Packet::Ack(packet) => packet.properties.reason_string,
+            Packet::Suback(packet) => packet.properties.reason_string,
+            Packet::Unsuback(packet) => packet.properties.reason_string,
+            Packet::Disconnect(packet) => packet.reason_string,
+            Packet::Auth(packet) => packet.reason_string,
+            Packet::Publish(_) | Packet::Pingresp => None,
+            Packet::Connect(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::Pingreq => panic!("a server does not send {packet:?}"),
+        };
+        words.push(reason.map(str::to_owned));
+        bytes.drain(..size);
+    }
+    words
 }
 
 fn line(packet: &Packet<'_>) -> String {

@@ -17,3 +17,4 @@ mod publish;
 mod retained;
 mod subscribe;
 mod will;
+mod words;
