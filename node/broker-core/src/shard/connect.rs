@@ -52,6 +52,12 @@ impl Shard {
         if self.shutting_down {
             return self.disconnect(id, ReasonCode::ServerShuttingDown, now);
         }
+        let qos_max = self.config.qos_max;
+        if connect.version.is_v5() && connect.will.as_ref().is_some_and(|will| will.qos > qos_max) {
+            // "If a Server receives a CONNECT packet containing a Will QoS that exceeds its
+            // capabilities, it MUST reject the connection." [MQTT-3.2.2-12]
+            return self.refuse_connect(id, ReasonCode::QosNotSupported, now);
+        }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.phase = Phase::Waiting;
         conn.clean_start = connect.clean_start;

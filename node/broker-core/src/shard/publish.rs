@@ -21,6 +21,9 @@ use crate::router::Origin;
 impl Shard {
     pub(super) fn handle_publish(&mut self, id: ConnId, publish: &InboundPublish<'_>, now: Now) {
         let Some(no) = self.conns.get(&id).and_then(Conn::session) else { return };
+        if publish.qos > self.config.qos_max && self.was_told_the_qos(id) {
+            return self.disconnect(id, ReasonCode::QosNotSupported, now);
+        }
         self.shared.counters.received(publish.qos);
         if publish.qos == QoS::ExactlyOnce && self.received_before(id, no, publish) {
             return;
@@ -71,6 +74,12 @@ impl Shard {
                 self.accept(plan, None, false);
             }
         }
+    }
+
+    /// Whether CONNACK told the client the Maximum QoS, so that more is a Protocol Error (3.2.2.3.4,
+    /// [MQTT-3.2.2-11]). Earlier versions cannot be told, and are served.
+    fn was_told_the_qos(&self, id: ConnId) -> bool {
+        self.conns.get(&id).is_some_and(|conn| conn.version().is_v5())
     }
 
     /// Publishes a Will, or a message of the node itself.

@@ -117,6 +117,13 @@ impl Bed {
         bed
     }
 
+    /// Grants no more than this QoS from now on.
+    pub(super) fn grant_at_most(&mut self, qos: QoS) {
+        for shard in &mut self.shards {
+            shard.config.qos_max = qos;
+        }
+    }
+
     /// Kills the process; what was committed survives in the next life.
     pub(super) fn crash(self) -> Self {
         let disk = self.store.durable_copy(Crash::Process);

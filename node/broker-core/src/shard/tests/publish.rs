@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use verge_mqtt_proto::{AckKind, ReasonCode};
+use verge_mqtt_proto::{AckKind, QoS, ReasonCode};
 
 use super::bed::{Bed, LIMIT};
 use super::client::{Client, post, v4, v5, want};
@@ -205,4 +205,22 @@ fn pair(bed: &mut Bed, qos: u8) -> (Client, Client) {
     bed.got(sub);
     bed.got(publisher);
     (sub, publisher)
+}
+
+#[test]
+fn a_qos_above_the_maximum_ends_the_connection_of_who_was_told() {
+    // [MQTT-3.2.2-11], [MQTT-3.2.2-12]: a client before 5.0 cannot be told, and is served.
+    let mut bed = Bed::new(1);
+    bed.grant_at_most(QoS::AtLeastOnce);
+    let told = bed.connect(&v5("told"));
+    bed.send(told, told.publish(post("t", "x").q1(1)));
+    bed.send(told, told.publish(post("t", "x").q2(2)));
+    let ack = "puback 1 No matching subscribers";
+    bed.expect(told, &["connack present=0", ack, "disconnect QoS not supported", "closed"]);
+    let old = bed.connect(&v4("old"));
+    bed.send(old, old.publish(post("t", "x").q2(2)));
+    bed.expect(old, &["connack present=0", "pubrec 2"]);
+    bed.grant_at_most(QoS::AtMostOnce);
+    let mortal = bed.connect(&v5("mortal").will("t", "gone", 0));
+    bed.expect(mortal, &["connack QoS not supported", "closed"]);
 }

@@ -1,0 +1,35 @@
+//! What the standard says, seen from a client's end of the wire.
+//!
+//! [`cases`] are tables of behaviours, each with the numbers of the statements it shows, driven by a
+//! client made of bytes ([`wire`]) against a running node. Every case runs in each version it speaks
+//! of, over each transport, and with every byte written by itself. `VERGE_CASE` names one.
+
+mod bench;
+mod cases;
+#[path = "../processes/node.rs"]
+#[expect(dead_code, reason = "process tests do more with a node")]
+mod node;
+#[path = "../processes/ports.rs"]
+mod ports;
+#[path = "../processes/programs.rs"]
+#[expect(dead_code, reason = "process tests need more programs")]
+mod programs;
+#[path = "../processes/site.rs"]
+#[expect(dead_code, reason = "process tests need more of a site")]
+mod site;
+mod table;
+#[path = "../processes/time.rs"]
+mod time;
+mod wire;
+
+use crate::wire::stream::Transport;
+
+#[test]
+fn every_case_over_tcp() {
+    table::run(Transport::Tcp, false);
+}
+
+#[test]
+fn every_case_over_tcp_in_single_bytes() {
+    table::run(Transport::Tcp, true);
+}
