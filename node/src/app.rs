@@ -1,6 +1,7 @@
 //! The composition of a node: everything from outside comes in here, and is wired in order of
 //! dependence.
 
+mod extensions;
 mod settings;
 mod threads;
 
@@ -115,7 +116,9 @@ impl Node {
         }
         let identity = store.identity().clone();
         let rules = settings::topic_rules(&config)?;
-        let shared = Arc::new(NodeShared::new(id.key(), identity.incarnation, rules));
+        let shared = NodeShared::new(id.key(), identity.incarnation, rules)
+            .with_shared(extensions::shared(&config, rand::random()));
+        let shared = Arc::new(shared);
         let restored = restore::load(&*store, &shared)?;
         let mesh_restored = Restored::load(&*store)?;
         let (sessions, damaged) = (restored.sessions.len(), restored.damaged);

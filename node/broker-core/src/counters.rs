@@ -74,6 +74,7 @@ pub struct Counters {
     handovers_given: AtomicU64,
     handovers_hurried: AtomicU64,
     bad_frames: AtomicU64,
+    share_unserved: AtomicU64,
     connects_accepted: AtomicU64,
     connects_refused: Labelled,
     connections_closed: Labelled,
@@ -165,6 +166,11 @@ impl Counters {
         add(&self.bad_frames, count);
     }
 
+    /// Messages for groups of shared subscriptions found no member in the mesh any more.
+    pub fn share_unserved(&self, count: usize) {
+        add(&self.share_unserved, count);
+    }
+
     /// A connection was closed for what its client did or did not do, by the label of
     /// [`CloseReason`](verge_mqtt_proto::CloseReason).
     pub fn connection_closed(&self, label: &'static str) {
@@ -192,6 +198,7 @@ impl Counters {
             handovers_given: read(&self.handovers_given),
             handovers_hurried: read(&self.handovers_hurried),
             bad_frames: read(&self.bad_frames),
+            share_unserved: read(&self.share_unserved),
             connects_accepted: read(&self.connects_accepted),
             connects_refused: self.connects_refused.snapshot(),
             connections_closed: self.connections_closed.snapshot(),
@@ -257,6 +264,8 @@ pub struct CountersSnapshot {
     pub handovers_hurried: u64,
     /// Frames of other nodes that could not be read.
     pub bad_frames: u64,
+    /// Messages for groups that have no member any more.
+    pub share_unserved: u64,
     /// CONNECTs accepted.
     pub connects_accepted: u64,
     /// CONNECTs refused, by the standard's name of the reason.
@@ -316,7 +325,7 @@ impl CountersSnapshot {
         metrics
     }
 
-    fn singles(&self) -> [(&'static str, &'static str, u64); 12] {
+    fn singles(&self) -> [(&'static str, &'static str, u64); 13] {
         [
             (
                 "connections_accepted_total",
@@ -378,6 +387,11 @@ impl CountersSnapshot {
                 "Frames of other nodes that could not be read",
                 self.bad_frames,
             ),
+            (
+                "share_unserved_messages_total",
+                "Messages for shared subscriptions that had no member any more",
+                self.share_unserved,
+            ),
         ]
     }
 }
@@ -404,6 +418,7 @@ mod tests {
         counters.handover_given(12);
         counters.handover_hurried(14);
         counters.bad_frame(13);
+        counters.share_unserved(15);
         counters.connect_accepted(1);
         counters.connect_refused("Not authorized");
         counters.connection_closed("keep_alive_timeout");
@@ -433,6 +448,7 @@ mod tests {
             ("handover_given_sessions_total", vec![], 12),
             ("handover_hurried_logs_total", vec![], 14),
             ("mesh_bad_frames_total", vec![], 13),
+            ("share_unserved_messages_total", vec![], 15),
         ];
         assert_eq!(shown, expected);
     }

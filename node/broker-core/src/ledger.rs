@@ -88,6 +88,8 @@ pub enum Settled {
     HandedOver,
     /// The session ended, or was replaced by a clean start, with the message in its queue.
     Discarded,
+    /// Another member of the session's shared subscription is owed the message instead.
+    Redelivered,
 }
 
 /// Debts since this process began, shared by all threads of a node.
@@ -99,6 +101,7 @@ pub struct Ledger {
     dropped: [AtomicU64; DropReason::ALL.len()],
     handed_over: AtomicU64,
     discarded: AtomicU64,
+    redelivered: AtomicU64,
 }
 
 impl Ledger {
@@ -115,6 +118,7 @@ impl Ledger {
             Settled::Dropped(reason) => &self.dropped[reason as usize],
             Settled::HandedOver => &self.handed_over,
             Settled::Discarded => &self.discarded,
+            Settled::Redelivered => &self.redelivered,
         };
         counter.fetch_add(count, Ordering::Relaxed);
     }
@@ -127,6 +131,7 @@ impl Ledger {
         let dropped = DropReason::ALL.map(|reason| (reason, read(&self.dropped[reason as usize])));
         let settled = [&self.delivered, &self.expired, &self.handed_over, &self.discarded];
         let [delivered, expired, handed_over, discarded] = settled.map(read);
+        let redelivered = read(&self.redelivered);
         let [recovered, accepted, imported] = self.opened.each_ref().map(read);
         LedgerSnapshot {
             recovered,
@@ -137,6 +142,7 @@ impl Ledger {
             dropped: dropped.into(),
             handed_over,
             discarded,
+            redelivered,
         }
     }
 }
@@ -164,6 +170,8 @@ pub struct LedgerSnapshot {
     pub handed_over: u64,
     /// [`Settled::Discarded`].
     pub discarded: u64,
+    /// [`Settled::Redelivered`].
+    pub redelivered: u64,
 }
 
 impl LedgerSnapshot {
@@ -177,7 +185,8 @@ impl LedgerSnapshot {
     #[must_use]
     pub fn settled(&self) -> u64 {
         let dropped: u64 = self.dropped.values().sum();
-        self.delivered + self.expired + dropped + self.handed_over + self.discarded
+        let moved = self.handed_over + self.redelivered;
+        self.delivered + self.expired + dropped + moved + self.discarded
     }
 
     /// What the books say beyond what the sessions hold: 0, or debts are missing (positive) or were
@@ -211,6 +220,7 @@ impl LedgerSnapshot {
             one(SETTLED, "outcome", "dropped", self.dropped.values().sum()),
             one(SETTLED, "outcome", "handed_over", self.handed_over),
             one(SETTLED, "outcome", "discarded", self.discarded),
+            one(SETTLED, "outcome", "redelivered", self.redelivered),
         ];
         let dropped = self.dropped.iter();
         metrics.extend(dropped.map(|(why, count)| one(DROPPED, "reason", why.as_str(), *count)));

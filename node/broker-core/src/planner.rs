@@ -10,18 +10,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use verge_model::{Class, NodeKey, Now};
-use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
+use verge_mqtt_proto::{QoS, TopicFilter};
 use verge_storage::Batch;
 use verge_storage::key::{LANE_OWN, QueueKey};
 use verge_storage::record::{OutboxRecord, QueueRecord, QueueState, RetainedRecord};
 
 use crate::record::{ForwardRecord, message_to_record, put_message};
 use crate::retained::RetainedValue;
-use crate::router::{ForwardTargets, Matches, Origin};
+use crate::router::{ForwardTargets, GroupMember, Matches, Origin};
 use crate::rule::Scope;
 use crate::shard::api::{Delivery, ShardIndex};
 use crate::shared::NodeShared;
+
+/// How often nodes without a member of a group pass a message of it on. Members have moved further
+/// every time; two nodes that each think so of the other must come to an end.
+const HOPS_MAX: u8 = 4;
 
 /// Deliveries of one message, by shard.
 pub type Deliveries = SmallVec<[(ShardIndex, Delivery); 2]>;
@@ -38,6 +42,42 @@ pub struct Plan {
     pub stored: bool,
     /// Sessions and nodes that get the message.
     pub recipients: usize,
+}
+
+/// A message that a group gives to another member.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MovedMessage<'a> {
+    pub(crate) message: &'a Arc<Message>,
+    pub(crate) group: &'a TopicFilter,
+    /// Whether no thread can release the last row of the message meanwhile: the caller does that
+    /// later, or none is stored yet. Otherwise it gets a row of its own.
+    pub(crate) held: bool,
+    /// How often nodes have passed it on.
+    pub(crate) hops: u8,
+}
+
+/// Where it went.
+#[derive(Debug)]
+pub(crate) enum Moved {
+    /// To a session of this node: hand it out when the batch is durable.
+    Here(ShardIndex, Delivery),
+    /// To another node, at QoS 0.
+    Transient(NodeKey, Class, Bytes),
+    /// To another node, by its log.
+    Forwarded,
+}
+
+impl Plan {
+    fn take(&mut self, moved: Moved) {
+        match moved {
+            Moved::Here(shard, delivery) => {
+                self.stored |= delivery.stored;
+                self.deliveries.push((shard, delivery));
+            }
+            Moved::Transient(node, class, record) => self.transients.push((node, class, record)),
+            Moved::Forwarded => self.stored = true,
+        }
+    }
 }
 
 /// Plans messages. Each thread has its own, for the memory it re-uses.
@@ -75,6 +115,11 @@ impl Planner {
             plan.stored |= self.retain(message, batch);
         }
         self.deliver(message, now, batch, &mut plan);
+        if let Origin::Forwarded(targets) = origin
+            && self.matches.groups_unserved > 0
+        {
+            self.pass_on(message, targets, now, batch, &mut plan);
+        }
         if origin == Origin::Here {
             if rules.scope != Scope::Node {
                 self.forward(message, batch, &mut plan);
@@ -103,6 +148,7 @@ impl Planner {
                 retain: message.retain && found.retain_as_published,
                 subscription_ids: found.subscription_ids.clone(),
                 stored,
+                share: found.share.clone(),
             };
             if stored {
                 put_queue_row(&delivery, LANE_OWN, now, QueueState::Queued, batch);
@@ -114,6 +160,83 @@ impl Planner {
             message.stored.add(rows);
             put_message(message, batch);
             plan.stored = true;
+        }
+    }
+
+    /// Finds other members for groups that have none here any more.
+    fn pass_on(
+        &self,
+        message: &Arc<Message>,
+        targets: &ForwardTargets,
+        now: Now,
+        batch: &mut Batch,
+        plan: &mut Plan,
+    ) {
+        let served = |name: &str| {
+            let groups = self.matches.locals.iter().filter_map(|found| found.share.as_deref());
+            groups.into_iter().any(|group| group.as_str() == name)
+        };
+        for name in targets.groups.iter().filter(|name| !served(name)) {
+            let group = TopicFilter::try_from(Arc::clone(name)).ok();
+            let moved = group.filter(|_| targets.hops < HOPS_MAX).and_then(|group| {
+                let hops = targets.hops + 1;
+                let of = MovedMessage { message, group: &group, held: true, hops };
+                self.give_other(of, false, now, batch)
+            });
+            match moved {
+                Some(moved) => plan.take(moved),
+                None => self.shared.counters.share_unserved(1),
+            }
+        }
+    }
+
+    /// Gives a message of a group to another member: puts its rows into `batch`. `None` if there is
+    /// no other member, or, with `awake`, none that is connected or of a node in reach.
+    pub(crate) fn give_other(
+        &self,
+        MovedMessage { message, group, held, hops }: MovedMessage<'_>,
+        awake: bool,
+        now: Now,
+        batch: &mut Batch,
+    ) -> Option<Moved> {
+        let topic = message.topic.as_str();
+        match self.shared.router.choose(group, topic, &message.publisher, awake)? {
+            GroupMember::Here(found) => {
+                let qos = message.qos.min(found.qos);
+                let stored = found.durable && qos != QoS::AtMostOnce;
+                let message = match stored && !held {
+                    true => Arc::new(message.stored_apart(self.shared.next_message_id())),
+                    false => Arc::clone(message),
+                };
+                let delivery = Delivery {
+                    session: found.session,
+                    seq: self.shared.next_queue_seq(),
+                    message,
+                    qos,
+                    retain: false,
+                    subscription_ids: found.subscription_ids,
+                    stored,
+                    share: found.share,
+                };
+                if stored {
+                    delivery.message.stored.add(1);
+                    put_queue_row(&delivery, LANE_OWN, now, QueueState::Queued, batch);
+                    put_message(&delivery.message, batch);
+                }
+                Some(Moved::Here(found.shard, delivery))
+            }
+            GroupMember::Node(node) => {
+                let groups = vec![group.shared_text()];
+                let targets = ForwardTargets { plain: false, groups, hops };
+                let record = ForwardRecord { targets, message: message_to_record(message) };
+                let record = record.encode();
+                self.shared.counters.forwarded(1);
+                if message.qos == QoS::AtMostOnce {
+                    return Some(Moved::Transient(node, message.class, record));
+                }
+                batch.append_forward(node, message.class, record);
+                Some(Moved::Forwarded)
+            }
         }
     }
 
@@ -176,6 +299,7 @@ pub fn put_queue_row(
         subscription_ids: delivery.subscription_ids.to_vec(),
         enqueued_at: now.wall,
         state,
+        share: delivery.share.as_ref().map(|share| share.shared_text()),
     };
     batch.put_queue(key, &record);
 }

@@ -192,12 +192,18 @@ impl ForwardRecord {
     /// Version of the encoding.
     const VERSION: u8 = 1;
 
+    /// A message of shared groups that was passed on: how often stands before what version 1 has.
+    const VERSION_PASSED_ON: u8 = 2;
+
     /// The record's bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let room = 64 + self.message.topic.len() + self.message.payload.len();
         let mut out = Vec::with_capacity(room);
-        out.push(Self::VERSION);
+        match self.targets.hops {
+            0 => out.push(Self::VERSION),
+            hops => out.extend_from_slice(&[Self::VERSION_PASSED_ON, hops]),
+        }
         let out = postcard::to_extend(self, out);
         out.expect("a message holds nothing that postcard cannot encode").into()
     }
@@ -211,6 +217,12 @@ impl ForwardRecord {
         match bytes {
             [Self::VERSION, body @ ..] => {
                 postcard::from_bytes(body).map_err(|error| bad(NAME, error))
+            }
+            [Self::VERSION_PASSED_ON, hops, body @ ..] => {
+                let mut record: Self =
+                    postcard::from_bytes(body).map_err(|error| bad(NAME, error))?;
+                record.targets.hops = *hops;
+                Ok(record)
             }
             [version, ..] => Err(bad(NAME, format_args!("version {version}"))),
             [] => Err(bad(NAME, "no bytes")),

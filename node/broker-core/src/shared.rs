@@ -8,7 +8,7 @@ use verge_model::{Hlc, Incarnation, MessageId, NodeKey, UnixMillis};
 
 use crate::ledger::{Counters, Ledger};
 use crate::retained::Retained;
-use crate::router::Router;
+use crate::router::{Router, SharedSettings};
 use crate::rule::TopicRules;
 use crate::shard::api::SessionNo;
 
@@ -62,6 +62,13 @@ impl NodeShared {
             session_no: AtomicU64::new(life + 1),
             stamp: AtomicU64::new(0),
         }
+    }
+
+    /// The same, with shared subscriptions as configured.
+    #[must_use]
+    pub fn with_shared(self, settings: SharedSettings) -> Self {
+        let settings = SharedSettings { node: self.node, ..settings };
+        Self { router: Router::with_shared(settings), ..self }
     }
 
     /// The name of the next message this node accepts.

@@ -215,6 +215,7 @@ struct SettledAnswer {
     dropped: std::collections::BTreeMap<&'static str, u64>,
     handed_over: u64,
     discarded: u64,
+    redelivered: u64,
     total: u64,
 }
 
@@ -240,6 +241,7 @@ impl LedgerAnswer {
                 dropped,
                 handed_over: books.handed_over,
                 discarded: books.discarded,
+                redelivered: books.redelivered,
                 total: books.settled(),
             },
             held,

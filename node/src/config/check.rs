@@ -6,6 +6,7 @@ use verge_model::Role;
 use verge_mqtt_proto::topic::filter::TopicFilter;
 
 use super::error::ConfigError;
+use super::extensions;
 use super::sections::{ClientCertificate, Config, MeshSection};
 use super::text::Scheme;
 
@@ -23,10 +24,11 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
     numbers(config)?;
     listeners(config)?;
     filters(config)?;
+    extensions::check(config)?;
     mesh(&config.mesh)
 }
 
-fn wrong(text: impl Into<String>) -> Result<(), ConfigError> {
+pub(super) fn wrong(text: impl Into<String>) -> Result<(), ConfigError> {
     Err(ConfigError::Conflict(text.into()))
 }
 

@@ -36,6 +36,16 @@ const MEANINGS: &[(&str, &str)] = &[
     ("queue.messages_max", "messages kept for a session"),
     ("queue.bytes_max", "bytes kept for a session"),
     ("queue.output_bytes_high", "bytes waiting for a slow connection before its queue stops"),
+    (
+        "shared.strategy",
+        "who of a shared subscription gets a message: local-first, round-robin, random, sticky, \
+         hash-client or hash-topic",
+    ),
+    (
+        "shared.redeliver",
+        "when other members get what one has not acknowledged: session-end or connection-lost",
+    ),
+    ("share_groups", "shared subscriptions with a strategy of their own; the first match decides"),
     ("handover.lookup", "time to find out which node owns a session"),
     ("handover.hold", "time new messages wait for older ones still on their way"),
     ("handover.unreachable_wait", "time a CONNECT waits for an old owner that does not answer"),

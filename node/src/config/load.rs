@@ -10,7 +10,7 @@ use verge_model::{NodeId, Role};
 
 use super::error::{ConfigError, Source};
 use super::profile;
-use super::sections::{Config, ListenerSection, TopicSection, list_items};
+use super::sections::{Config, ListenerSection, ShareGroupSection, TopicSection, list_items};
 
 /// Largest configuration file that is read.
 const CONFIG_FILE_BYTES_MAX: u64 = 4 << 20;
@@ -205,6 +205,7 @@ fn checked_list(
         }
         let fits = match key {
             "listeners" => serde_json::from_value::<ListenerSection>(item.clone()).map(drop),
+            "share_groups" => serde_json::from_value::<ShareGroupSection>(item.clone()).map(drop),
             _ => serde_json::from_value::<TopicSection>(item.clone()).map(drop),
         };
         fits.map_err(|error| ConfigError::Value {

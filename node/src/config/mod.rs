@@ -7,6 +7,7 @@
 pub mod check;
 pub mod error;
 pub mod explain;
+pub mod extensions;
 pub mod load;
 pub mod profile;
 pub mod sections;

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use verge_broker_core::router::{Redeliver, ShareStrategy};
 use verge_model::{NodeId, Role};
 use verge_storage::Promise;
 
@@ -64,6 +65,11 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             bytes_max: pick(16 * MIB, 128 * MIB),
             output_bytes_high: 256 * 1024,
         },
+        shared: SharedSection {
+            strategy: Text(ShareStrategy::LocalFirst),
+            redeliver: Redeliver::SessionEnd,
+        },
+        share_groups: Vec::new(),
         handover: HandoverSection {
             lookup: Text(Span(Duration::from_millis(300))),
             hold: secs(2),

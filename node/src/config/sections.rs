@@ -10,6 +10,7 @@ use verge_broker_core::rule::Scope;
 use verge_model::{Class, LatLon, NodeId, Role};
 use verge_storage::Promise;
 
+pub use super::extensions::{ShareGroupSection, SharedSection};
 use super::text::{ListenerUrl, Span, SpanOrNever, Text};
 
 /// All settings of a node.
@@ -28,6 +29,10 @@ pub struct Config {
     pub session: SessionSection,
     /// What waits for a session.
     pub queue: QueueSection,
+    /// Shared subscriptions.
+    pub shared: SharedSection,
+    /// Groups of shared subscriptions that choose otherwise; the first that names one decides.
+    pub share_groups: Vec<ShareGroupSection>,
     /// How sessions move between nodes.
     pub handover: HandoverSection,
     /// Links to other nodes.
@@ -335,7 +340,8 @@ pub struct ShutdownSection {
 pub(super) fn list_items() -> BTreeMap<&'static str, serde_json::Value> {
     let listener = serde_json::json!({"url": "", "promise": null, "connections_max": 0});
     let topic = serde_json::json!({"filter": "", "class": null, "scope": null, "promise": null});
-    BTreeMap::from([("listeners", listener), ("topics", topic)])
+    let group = serde_json::json!({"group": "", "filter": null, "strategy": ""});
+    BTreeMap::from([("listeners", listener), ("topics", topic), ("share_groups", group)])
 }
 
 #[cfg(test)]

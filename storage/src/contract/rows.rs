@@ -141,6 +141,7 @@ pub(super) fn typed(place: &mut dyn Place) {
         subscription_ids: Vec::new(),
         enqueued_at: UnixMillis(9),
         state: QueueState::Queued,
+        share: None,
     };
     let key = |lane, seq| QueueKey { session_no: 4, lane, seq };
     let subscription = SubscriptionRecord {

@@ -1,5 +1,7 @@
 //! Frames of the handover.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use verge_model::{Claim, ClientKey, MessageId, UnixMillis};
@@ -9,6 +11,10 @@ use crate::wire::RouteHead;
 
 /// Version of the encoding; a frame of another version is not understood.
 const VERSION: u8 = 1;
+
+/// A frame with entries of shared subscriptions: behind what version 1 has stand the place of each
+/// such entry and its filter. No other frame is written so.
+const VERSION_SHARED: u8 = 2;
 
 /// A place in a fragment's order: entries are pulled after it. The default is before all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -128,6 +134,9 @@ pub struct TransferEntry {
     pub enqueued_at: UnixMillis,
     /// How far it has come.
     pub state: EntryState,
+    /// The shared subscription that chose the session, as its whole filter.
+    #[serde(skip)]
+    pub share: Option<Arc<str>>,
 }
 
 /// How far an entry had come at the giver.
@@ -165,8 +174,20 @@ impl HandoverFrame {
     /// The frame's bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let out = postcard::to_extend(self, vec![VERSION]);
-        out.expect("frames hold nothing that postcard cannot encode").into()
+        const WRITABLE: &str = "frames hold nothing that postcard cannot encode";
+        let shares = self.shares();
+        if shares.is_empty() {
+            return postcard::to_extend(self, vec![VERSION]).expect(WRITABLE).into();
+        }
+        let out = postcard::to_extend(self, vec![VERSION_SHARED]).expect(WRITABLE);
+        postcard::to_extend(&shares, out).expect(WRITABLE).into()
+    }
+
+    /// The places of entries of shared subscriptions, with their filters.
+    fn shares(&self) -> Vec<(u32, Arc<str>)> {
+        let Body::Entries { entries, .. } = &self.body else { return Vec::new() };
+        let places = (0..).zip(entries);
+        places.filter_map(|(place, entry)| Some((place, entry.share.clone()?))).collect()
     }
 
     /// Reads a frame.
@@ -177,6 +198,20 @@ impl HandoverFrame {
         match bytes {
             [] => Err(FrameError::Empty),
             [VERSION, body @ ..] => postcard::from_bytes(body).map_err(FrameError::Malformed),
+            [VERSION_SHARED, body @ ..] => {
+                let (mut frame, rest) =
+                    postcard::take_from_bytes::<Self>(body).map_err(FrameError::Malformed)?;
+                let shares: Vec<(u32, Arc<str>)> =
+                    postcard::from_bytes(rest).map_err(FrameError::Malformed)?;
+                if let Body::Entries { entries, .. } = &mut frame.body {
+                    for (place, share) in shares {
+                        if let Some(entry) = entries.get_mut(place as usize) {
+                            entry.share = Some(share);
+                        }
+                    }
+                }
+                Ok(frame)
+            }
             [version, ..] => Err(FrameError::Version(*version)),
         }
     }

@@ -465,6 +465,7 @@ mod tests {
             subscription_ids: vec![],
             enqueued_at: UnixMillis(0),
             state: EntryState::Queued,
+            share: None,
         };
         seqs.map(entry).collect()
     }

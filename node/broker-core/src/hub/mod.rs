@@ -435,6 +435,9 @@ impl Hub {
                 let from = Origin::Forwarded(&targets);
                 let plan = self.planner.plan(&message, from, now, &mut self.batch);
                 self.durable.deliveries.extend(plan.deliveries);
+                for (to, class, record) in plan.transients {
+                    self.core.send_transient(to, class, record);
+                }
             }
             // It will be no better for being sent again.
             Err(error) => {
@@ -455,6 +458,9 @@ impl Hub {
             Ok((targets, message)) => {
                 let origin = Origin::Forwarded(&targets);
                 let plan = self.planner.plan(&message, origin, now, &mut self.batch);
+                for (to, class, record) in plan.transients {
+                    self.core.send_transient(to, class, record);
+                }
                 for (shard, delivery) in plan.deliveries {
                     self.deliveries[usize::from(shard.0)].push(delivery);
                 }

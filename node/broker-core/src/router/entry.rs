@@ -5,8 +5,8 @@ use verge_model::{ClientId, NodeKey};
 
 use super::matches::{Matches, Origin, Sources};
 use super::parts::FilterParts;
-use super::remote::RemoteNodes;
-use super::shared::Group;
+use super::shared::{Ask, Chosen, Group};
+use super::strategy::SharedSettings;
 use super::subscribers::Subscribers;
 use super::{SessionNo, Subscriber};
 
@@ -34,40 +34,74 @@ pub struct Change {
 
 impl Entry {
     /// Adds a subscriber.
-    pub fn subscribe(&mut self, parts: &FilterParts<'_>, subscriber: Subscriber) -> Change {
-        let list = if parts.shared {
-            &mut self.group_or_insert(parts).members
-        } else if parts.local {
-            &mut self.local
-        } else {
-            &mut self.plain
-        };
+    pub fn subscribe(
+        &mut self,
+        parts: &FilterParts<'_>,
+        subscriber: Subscriber,
+        settings: &SharedSettings,
+    ) -> Change {
+        if parts.shared {
+            let group = self.group_or_insert(parts, settings);
+            let edge = !group.has_members();
+            return Change { existed: group.insert(subscriber), edge };
+        }
+        let list = if parts.local { &mut self.local } else { &mut self.plain };
         let edge = list.is_empty();
         Change { existed: list.insert(subscriber), edge }
     }
 
     /// Removes a subscriber.
     pub fn unsubscribe(&mut self, parts: &FilterParts<'_>, session: SessionNo) -> Change {
-        let Some(list) = self.list_mut(parts) else {
-            return Change { existed: false, edge: false };
-        };
+        if parts.shared {
+            let Ok(place) = self.find_group(parts.text) else {
+                return Change { existed: false, edge: false };
+            };
+            let group = &mut self.groups[place];
+            let existed = group.remove(session);
+            let edge = existed && !group.has_members();
+            self.remove_group_if_empty(parts);
+            return Change { existed, edge };
+        }
+        let list = self.list_mut(parts);
         let existed = list.remove(session);
         let edge = existed && list.is_empty();
-        self.remove_group_if_empty(parts);
         Change { existed, edge }
     }
 
     /// Says whether a session outlives its connection.
     pub fn set_durable(&mut self, parts: &FilterParts<'_>, session: SessionNo, durable: bool) {
-        if let Some(subscriber) = self.list_mut(parts).and_then(|list| list.get_mut(session)) {
+        let subscriber = if parts.shared {
+            let place = self.find_group(parts.text).ok();
+            place.and_then(|place| self.groups[place].get_mut(session))
+        } else {
+            self.list_mut(parts).get_mut(session)
+        };
+        if let Some(subscriber) = subscriber {
             subscriber.durable = durable;
         }
     }
 
+    /// Says whether a member of a group is connected.
+    pub fn set_online(&mut self, parts: &FilterParts<'_>, session: SessionNo, online: bool) {
+        if let Ok(place) = self.find_group(parts.text) {
+            self.groups[place].set_online(session, online);
+        }
+    }
+
+    /// The group of this whole filter.
+    pub fn group(&self, text: &str) -> Option<&Group> {
+        self.find_group(text).ok().map(|place| &self.groups[place])
+    }
+
     /// Takes note that a node wants the filter.
-    pub fn add_remote(&mut self, parts: &FilterParts<'_>, node: NodeKey) {
+    pub fn add_remote(
+        &mut self,
+        parts: &FilterParts<'_>,
+        node: NodeKey,
+        settings: &SharedSettings,
+    ) {
         if parts.shared {
-            self.group_or_insert(parts).add_remote(node);
+            self.group_or_insert(parts, settings).add_remote(node);
         } else if let Err(place) = self.remotes.binary_search(&node) {
             self.remotes.insert(place, node);
         }
@@ -86,13 +120,8 @@ impl Entry {
     }
 
     /// Adds those who get a message of `origin` to `out`.
-    pub(super) fn collect(
-        &self,
-        origin: Origin<'_>,
-        publisher: &ClientId,
-        nodes: &RemoteNodes,
-        out: &mut Matches,
-    ) -> Sources {
+    pub(super) fn collect(&self, origin: Origin<'_>, ask: &Ask<'_>, out: &mut Matches) -> Sources {
+        let publisher = ask.publisher;
         let mut sources = Sources::default();
         match origin {
             Origin::Here => {
@@ -102,11 +131,15 @@ impl Entry {
                     out.add_remote(*node);
                 }
                 for group in &self.groups {
-                    if let Some(member) = group.next_member() {
-                        out.add_local(member);
-                        sources += Sources { lists: 1, groups: 1 };
-                    } else if let Some(node) = group.next_remote(nodes) {
-                        out.add_remote_group(node, group.name.clone());
+                    match group.choose(ask) {
+                        Some(Chosen::Member(member)) => {
+                            out.add_member(member, &group.tag);
+                            sources += Sources { lists: 1, groups: 1 };
+                        }
+                        Some(Chosen::Node(node)) => {
+                            out.add_remote_group(node, group.tag.shared_text());
+                        }
+                        None => {}
                     }
                 }
             }
@@ -115,10 +148,11 @@ impl Entry {
                     sources.lists += collect_list(&self.plain, publisher, out);
                 }
                 for name in &targets.groups {
-                    let group = self.find_group(name).ok().map(|place| &self.groups[place]);
-                    let Some(group) = group.filter(|group| !group.local) else { continue };
-                    if let Some(member) = group.next_member() {
-                        out.add_local(member);
+                    let Some(group) = self.group(name).filter(|group| !group.local) else {
+                        continue;
+                    };
+                    if let Some(Chosen::Member(member)) = group.choose(ask) {
+                        out.add_member(member, &group.tag);
                         sources += Sources { lists: 1, groups: 1 };
                     }
                 }
@@ -132,8 +166,8 @@ impl Entry {
         if !self.plain.is_empty() {
             out.push(filter.to_owned());
         }
-        let advertised = |group: &&Group| !group.local && !group.members.is_empty();
-        out.extend(self.groups.iter().filter(advertised).map(|group| group.name.to_string()));
+        let advertised = |group: &&Group| !group.local && group.has_members();
+        out.extend(self.groups.iter().filter(advertised).map(|group| group.name().to_owned()));
     }
 
     /// Whether the route of these parts is one of this node's.
@@ -141,9 +175,7 @@ impl Entry {
         match (parts.shared, parts.local) {
             (_, true) => false,
             (false, false) => !self.plain.is_empty(),
-            (true, false) => self
-                .find_group(parts.text)
-                .is_ok_and(|place| !self.groups[place].members.is_empty()),
+            (true, false) => self.group(parts.text).is_some_and(Group::has_members),
         }
     }
 
@@ -156,24 +188,22 @@ impl Entry {
             && self.remotes.is_empty()
     }
 
-    fn list_mut(&mut self, parts: &FilterParts<'_>) -> Option<&mut Subscribers> {
-        if parts.shared {
-            let place = self.find_group(parts.text).ok()?;
-            Some(&mut self.groups[place].members)
-        } else if parts.local {
-            Some(&mut self.local)
-        } else {
-            Some(&mut self.plain)
-        }
+    /// Subscribers outside groups.
+    fn list_mut(&mut self, parts: &FilterParts<'_>) -> &mut Subscribers {
+        if parts.local { &mut self.local } else { &mut self.plain }
     }
 
     fn find_group(&self, name: &str) -> Result<usize, usize> {
-        self.groups.binary_search_by(|group| group.name.as_ref().cmp(name))
+        self.groups.binary_search_by(|group| group.name().cmp(name))
     }
 
-    fn group_or_insert(&mut self, parts: &FilterParts<'_>) -> &mut Group {
+    fn group_or_insert(
+        &mut self,
+        parts: &FilterParts<'_>,
+        settings: &SharedSettings,
+    ) -> &mut Group {
         let place = self.find_group(parts.text).unwrap_or_else(|place| {
-            self.groups.insert(place, Group::new(parts.text, parts.local));
+            self.groups.insert(place, Group::new(parts.text, parts.local, settings));
             place
         });
         &mut self.groups[place]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use verge_model::NodeKey;
-use verge_mqtt_proto::QoS;
+use verge_mqtt_proto::{QoS, TopicFilter};
 
 use super::Subscriber;
 use crate::shard::api::{SessionNo, ShardIndex};
@@ -26,9 +26,14 @@ pub struct ForwardTargets {
     pub plain: bool,
     /// One member there of each of these shared groups, named by their whole filters, sorted.
     pub groups: Vec<Arc<str>>,
+    /// How often the groups' message was passed on because a node had no member any more. Not part
+    /// of this encoding; a [`ForwardRecord`](crate::record::ForwardRecord) carries it.
+    #[serde(skip)]
+    pub hops: u8,
 }
 
-/// A session of this node that gets the message, once, however many of its subscriptions matched.
+/// A session of this node that gets the message: once, however many of its subscriptions matched,
+/// and once more for each group that chose it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
     /// The shard that serves the session.
@@ -44,6 +49,11 @@ pub struct Match {
     pub retain_as_published: bool,
     /// The Subscription Identifiers of all of them [MQTT-3.3.4-4], sorted.
     pub subscription_ids: SmallVec<[u32; 2]>,
+    /// The group for which the session was chosen. "If a Client has a Non-shared Subscription and a
+    /// Shared Subscription to the same Topic Filter, […] a second copy of messages will be delivered
+    /// to one of the subscribers to the Shared Subscription, and this could result in a second copy
+    /// being sent to this Client." (4.8.2)
+    pub share: Option<Arc<TopicFilter>>,
 }
 
 /// Another node that gets the message.
@@ -58,7 +68,7 @@ pub struct RemoteMatch {
 /// What [`Router::matches`](super::Router::matches) found. Meant to be used again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Matches {
-    /// Sessions of this node, each once.
+    /// Sessions of this node, each once, and once for each group that chose it.
     pub locals: Vec<Match>,
     /// Other nodes, each once, sorted.
     pub remotes: SmallVec<[RemoteMatch; 4]>,
@@ -83,25 +93,24 @@ impl Matches {
 
     /// Adds a subscription that matched.
     pub(super) fn add_local(&mut self, subscriber: &Subscriber) {
-        self.locals.push(Match {
-            shard: subscriber.shard,
-            session: subscriber.session,
-            durable: subscriber.durable,
-            qos: subscriber.options.qos,
-            retain_as_published: subscriber.options.retain_as_published,
-            subscription_ids: subscriber.options.id.into_iter().collect(),
-        });
+        self.locals.push(Match::of(subscriber));
+    }
+
+    /// Adds the member that a group chose.
+    pub(super) fn add_member(&mut self, subscriber: &Subscriber, group: &Arc<TopicFilter>) {
+        let share = Some(Arc::clone(group));
+        self.locals.push(Match { share, ..Match::of(subscriber) });
     }
 
     /// Adds a node for its subscribers outside groups.
     pub(super) fn add_remote(&mut self, node: NodeKey) {
-        let targets = ForwardTargets { plain: true, groups: Vec::new() };
+        let targets = ForwardTargets { plain: true, ..ForwardTargets::default() };
         self.remotes.push(RemoteMatch { node, targets });
     }
 
     /// Adds a node for one member of a group.
     pub(super) fn add_remote_group(&mut self, node: NodeKey, group: Arc<str>) {
-        let targets = ForwardTargets { plain: false, groups: vec![group] };
+        let targets = ForwardTargets { groups: vec![group], ..ForwardTargets::default() };
         self.remotes.push(RemoteMatch { node, targets });
     }
 
@@ -109,9 +118,10 @@ impl Matches {
     /// gave local matches; a single list names no session twice.
     pub(super) fn finish(&mut self, origin: Origin<'_>, sources: Sources) {
         if sources.lists > 1 {
-            self.locals.sort_by_key(|found| found.session);
+            self.locals.sort_by_key(|found| (found.session, found.share.is_some()));
             self.locals.dedup_by(|next, kept| {
-                let same = next.session == kept.session;
+                let plain = next.share.is_none() && kept.share.is_none();
+                let same = plain && next.session == kept.session;
                 if same {
                     kept.absorb(next);
                 }
@@ -151,6 +161,19 @@ impl std::ops::AddAssign for Sources {
 }
 
 impl Match {
+    /// What a subscription asks for.
+    pub(super) fn of(subscriber: &Subscriber) -> Self {
+        Self {
+            shard: subscriber.shard,
+            session: subscriber.session,
+            durable: subscriber.durable,
+            qos: subscriber.options.qos,
+            retain_as_published: subscriber.options.retain_as_published,
+            subscription_ids: subscriber.options.id.into_iter().collect(),
+            share: None,
+        }
+    }
+
     fn absorb(&mut self, other: &Self) {
         self.qos = self.qos.max(other.qos);
         self.durable |= other.durable;

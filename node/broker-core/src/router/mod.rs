@@ -14,8 +14,8 @@
 //! Filters may begin with one of two prefixes, or with both in this order:
 //!
 //! - `$share/<group>/<filter>`: one member of the group gets each message (MQTT 5.0, 4.8.2). A
-//!   group spans the mesh: the node that accepts a message gives it to a member of its own if it
-//!   has one, and else sends it to one node that has.
+//!   group spans the mesh: the node that accepts a message gives it to a member of its own or sends
+//!   it to one node that has members, by the group's [`strategy`].
 //! - `$local/<filter>`: only what is published at this node. Other nodes are not told.
 
 pub mod entry;
@@ -24,6 +24,7 @@ pub mod matches;
 pub mod parts;
 pub mod remote;
 pub mod shared;
+pub mod strategy;
 pub mod subscribers;
 pub mod trie;
 
@@ -47,6 +48,8 @@ pub use self::matches::{ForwardTargets, Match, Matches, Origin, RemoteMatch};
 use self::parts::FilterParts;
 use self::remote::RemoteNodes;
 pub use self::remote::{REMOTE_FILTERS_PER_NODE_MAX, RemoteOutcome};
+use self::shared::{Ask, Chosen};
+pub use self::strategy::{GroupStrategy, Redeliver, ShareStrategy, SharedSettings};
 use self::trie::LevelTrie;
 
 /// One subscription of one session of this node.
@@ -62,6 +65,17 @@ pub struct Subscriber {
     pub options: Subscription,
     /// Whether the session outlives its connection, so that what it is owed has rows.
     pub durable: bool,
+    /// Whether its client is connected. Kept up for members of groups only.
+    pub online: bool,
+}
+
+/// Who may have a message of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupMember {
+    /// A session of this node.
+    Here(Match),
+    /// A member of this node.
+    Node(NodeKey),
 }
 
 /// What [`Router::subscribe`] did.
@@ -85,6 +99,8 @@ pub struct UnsubscribeOutcome {
 /// Subscriptions of this node and routes of others, shared by all shards.
 #[derive(Debug, Default)]
 pub struct Router {
+    /// How groups choose.
+    settings: SharedSettings,
     /// A lock, and not one copy per shard: every shard reads it for every PUBLISH, while changes
     /// are as rare as SUBSCRIBE; copies would cost each subscription once per shard.
     table: RwLock<Table>,
@@ -100,12 +116,24 @@ impl Router {
         Self::default()
     }
 
+    /// A router that knows nobody, whose groups choose as configured.
+    #[must_use]
+    pub fn with_shared(settings: SharedSettings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// What is configured of shared subscriptions.
+    #[must_use]
+    pub fn shared_settings(&self) -> &SharedSettings {
+        &self.settings
+    }
+
     /// Adds a subscription, or replaces its options.
     pub fn subscribe(&self, filter: &TopicFilter, subscriber: Subscriber) -> SubscribeOutcome {
         let parts = FilterParts::of(filter.as_str());
         let mut table = self.table.write();
         let entry = table.entry_or_insert(parts.filter);
-        let change = entry.subscribe(&parts, subscriber);
+        let change = entry.subscribe(&parts, subscriber, &self.settings);
         table.subscriptions += usize::from(!change.existed);
         self.changed();
         SubscribeOutcome {
@@ -146,6 +174,51 @@ impl Router {
         self.changed();
     }
 
+    /// Says whether a session's client is connected, to the groups it is a member of.
+    pub fn set_online<'f>(
+        &self,
+        session: SessionNo,
+        groups: impl Iterator<Item = &'f TopicFilter>,
+        online: bool,
+    ) {
+        let mut groups = groups.peekable();
+        if groups.peek().is_none() {
+            return;
+        }
+        let mut table = self.table.write();
+        for filter in groups {
+            let parts = FilterParts::of(filter.as_str());
+            if let Some(entry) = table.entry_mut(parts.filter) {
+                entry.set_online(&parts, session, online);
+            }
+        }
+        self.changed();
+    }
+
+    /// Another member for a message of a group: one that is `awake`, connected here or of a node in
+    /// reach, or else any.
+    #[must_use]
+    pub fn choose(
+        &self,
+        group: &TopicFilter,
+        topic: &str,
+        publisher: &ClientId,
+        awake: bool,
+    ) -> Option<GroupMember> {
+        let parts = FilterParts::of(group.as_str());
+        let table = self.table.read();
+        let found = table.entry(parts.filter)?.group(parts.text)?;
+        let (nodes, settings) = (&table.remotes, &self.settings);
+        let anywhere = !parts.local;
+        match found.choose(&Ask { topic, publisher, nodes, settings, anywhere, awake })? {
+            Chosen::Member(member) => {
+                let share = Some(Arc::clone(&found.tag));
+                Some(GroupMember::Here(Match { share, ..Match::of(member) }))
+            }
+            Chosen::Node(node) => Some(GroupMember::Node(node)),
+        }
+    }
+
     /// Takes note of what another node wants, and wants no more. Applying a change twice is the
     /// same as once.
     pub fn set_remote<S: AsRef<str>>(
@@ -160,7 +233,7 @@ impl Router {
         }
         let mut outcome = RemoteOutcome::default();
         for filter in added {
-            outcome.count(table.add_remote(node, filter.as_ref()));
+            outcome.count(table.add_remote(node, filter.as_ref(), &self.settings));
         }
         self.changed();
         outcome
@@ -193,9 +266,10 @@ impl Router {
         out.clear();
         let table = self.table.read();
         let mut sources = Sources::default();
-        let mut collect = |entry: &Entry| {
-            sources += entry.collect(origin, publisher, &table.remotes, out);
-        };
+        let (nodes, settings) = (&table.remotes, &self.settings);
+        let anywhere = origin == Origin::Here;
+        let ask = Ask { topic, publisher, nodes, settings, anywhere, awake: false };
+        let mut collect = |entry: &Entry| sources += entry.collect(origin, &ask, out);
         if let Some(entry) = table.exact.get(topic) {
             collect(entry);
         }
@@ -306,7 +380,7 @@ impl Table {
     }
 
     /// Whether the route was taken: it is valid and within the node's bound.
-    fn add_remote(&mut self, node: NodeKey, text: &str) -> bool {
+    fn add_remote(&mut self, node: NodeKey, text: &str, settings: &SharedSettings) -> bool {
         if TopicFilter::try_from(Arc::from(text)).is_err() {
             return false;
         }
@@ -314,7 +388,7 @@ impl Table {
         if parts.local || !self.remotes.add(node, text) {
             return false;
         }
-        self.entry_or_insert(parts.filter).add_remote(&parts, node);
+        self.entry_or_insert(parts.filter).add_remote(&parts, node, settings);
         true
     }
 

@@ -54,6 +54,12 @@ impl Subscribers {
     }
 
     /// The subscriber of a session.
+    #[must_use]
+    pub fn get(&self, session: SessionNo) -> Option<&Subscriber> {
+        self.list.get(self.place(session)?)
+    }
+
+    /// The subscriber of a session, to change it.
     pub fn get_mut(&mut self, session: SessionNo) -> Option<&mut Subscriber> {
         let place = self.place(session)?;
         self.list.get_mut(place)
@@ -128,6 +134,7 @@ mod tests {
             client: "c".into(),
             options: Subscription::with_qos(QoS::AtMostOnce),
             durable: false,
+            online: true,
         }
     }
 }

@@ -113,7 +113,7 @@ fn local_filters_see_only_what_is_published_here() {
     subscribe(&router, "a/#", 2);
     assert_eq!(sessions(&router, "a/b"), [1, 2]);
     assert_eq!(sessions(&router, "$local/a/b"), [0; 0]);
-    let plain = ForwardTargets { plain: true, groups: Vec::new() };
+    let plain = ForwardTargets { plain: true, ..ForwardTargets::default() };
     let found = matches(&router, "a/b", Origin::Forwarded(&plain), "p");
     assert_eq!(found.locals.iter().map(|found| found.session.0).collect::<Vec<_>>(), [2]);
 }
@@ -131,7 +131,7 @@ fn remote_nodes_get_one_copy_each_and_forwarded_messages_go_no_further() {
     };
     assert_eq!(nodes("a/b", Origin::Here), [3, 7]);
     assert_eq!(nodes("x", Origin::Here), [7]);
-    let plain = ForwardTargets { plain: true, groups: Vec::new() };
+    let plain = ForwardTargets { plain: true, ..ForwardTargets::default() };
     assert_eq!(nodes("a/b", Origin::Forwarded(&plain)), [0; 0]);
 
     // Once more is the same as once, and so is a removal of what is not there.
@@ -160,9 +160,11 @@ fn a_group_gives_each_message_to_one_member_in_turn() {
         *turns.entry(member).or_insert(0) += 1;
     }
     assert_eq!(turns, BTreeMap::from([(1, 10), (2, 10), (3, 10)]));
-    // A plain subscription of a member is merged with the group's choice of it.
+    // A plain subscription of a member is not merged with the group's choice of it (4.8.2).
     subscribe(&router, "a/b", 9);
-    assert_eq!(sessions(&router, "a/b").len(), 2);
+    let mut found = sessions(&router, "a/b");
+    found.retain(|session| *session == 9);
+    assert_eq!(found, [9, 9]);
 }
 
 #[test]
@@ -216,7 +218,7 @@ fn a_forwarded_message_serves_only_whom_it_was_sent_for() {
     ];
     for (plain, groups, served, unserved) in cases {
         let groups = groups.iter().map(|group| Arc::from(*group)).collect();
-        let targets = ForwardTargets { plain: *plain, groups };
+        let targets = ForwardTargets { plain: *plain, groups, hops: 0 };
         let found = matches(&router, "a", Origin::Forwarded(&targets), "p");
         let mut locals: Vec<_> = found.locals.iter().map(|found| found.session.0).collect();
         locals.sort_unstable();
@@ -330,15 +332,17 @@ impl Naive {
             verge_mqtt_proto::matches(bare, topic)
         };
         let locals = self.local.iter().filter(|(filter, _)| wants(filter) && !is_shared(filter));
-        let mut expected: BTreeSet<u64> = locals.map(|(_, session)| *session).collect();
+        let expected: BTreeSet<u64> = locals.map(|(_, session)| *session).collect();
         let remotes = self.remote.iter().filter(|(_, filter)| wants(filter) && !is_shared(filter));
         let plain_nodes: BTreeSet<u64> = remotes.map(|(node, _)| *node).collect();
         let found_nodes = found.remotes.iter().filter(|remote| remote.targets.plain);
         assert_eq!(found_nodes.map(|remote| remote.node.0).collect::<BTreeSet<_>>(), plain_nodes);
 
         // Each group is served once: by one of its members here, or by one of its nodes.
-        let sessions: BTreeSet<u64> = found.locals.iter().map(|found| found.session.0).collect();
-        assert_eq!(sessions.len(), found.locals.len(), "a session is named once");
+        let plain = found.locals.iter().filter(|found| found.share.is_none());
+        let plain: Vec<u64> = plain.map(|found| found.session.0).collect();
+        assert_eq!(plain.len(), expected.len(), "a session is named once");
+        assert_eq!(plain.into_iter().collect::<BTreeSet<_>>(), expected);
         let local = self.local.iter().map(|(filter, _)| filter);
         let groups: BTreeSet<&String> = local
             .chain(self.remote.iter().map(|(_, filter)| filter))
@@ -356,16 +360,18 @@ impl Naive {
                 .iter()
                 .filter(|remote| remote.targets.groups.iter().any(|name| **name == **group));
             let sent: Vec<_> = sent.map(|remote| remote.node.0).collect();
+            let chosen = found.locals.iter().filter(|found| {
+                found.share.as_deref().is_some_and(|share| share.as_str() == group)
+            });
+            let chosen: Vec<_> = chosen.map(|found| found.session.0).collect();
             if members.is_empty() {
                 let [node] = sent[..] else { panic!("{group} is sent to {sent:?}") };
-                assert!(self.remote.contains(&(node, group.clone())));
+                assert!(self.remote.contains(&(node, group.clone())) && chosen.is_empty());
             } else {
                 assert!(sent.is_empty(), "{group} has a member here");
-                assert!(!members.is_disjoint(&sessions), "{group} is served here");
-                expected.extend(members.intersection(&sessions));
+                assert!(chosen.len() == 1 && members.contains(&chosen[0]), "{group}: {chosen:?}");
             }
         }
-        assert_eq!(sessions, expected);
     }
 }
 
@@ -457,6 +463,7 @@ fn subscriber(session: u64, options: Subscription) -> Subscriber {
         client: format!("c{session}").into(),
         options,
         durable: true,
+        online: true,
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Delivery {
     pub subscription_ids: SmallVec<[u32; 2]>,
     /// Whether a row was written.
     pub stored: bool,
+    /// The shared subscription that chose the session.
+    pub share: Option<Arc<TopicFilter>>,
 }
 
 /// What a shard receives from other shards, the hub and the administrator.

@@ -21,6 +21,7 @@ use verge_storage::record::QueueState;
 use super::Shard;
 use super::api::{HubMail, Output, SessionNo};
 use super::deliver::{delete_row, put_row};
+use super::redeliver::share_of;
 use super::session::{Fragment, Ownership, Session};
 use super::turn::Effect;
 use crate::ledger::{Opened, Settled};
@@ -348,6 +349,7 @@ impl Shard {
             retain: transfer.retain,
             subscription_ids: SmallVec::from_vec(transfer.subscription_ids),
             stored: session.is_durable(),
+            share: share_of(transfer.share),
             message,
         };
         if session.seen.note(entry.message.id) && entry.stored {

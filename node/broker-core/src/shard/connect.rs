@@ -387,6 +387,7 @@ impl Shard {
         conn.connected_at = now.wall;
         let receive_maximum = conn.machine.client_receive_maximum().min(config.inflight_max);
         session.outbound.connected(receive_maximum);
+        self.shared.router.set_online(no, session.groups(), true);
         self.shared.counters.connect_accepted(1);
         self.mark_dirty(id);
         self.arm_connection(id, now);

@@ -134,7 +134,7 @@ impl Shard {
             Event::Connect(connect) => self.handle_connect(id, &connect, now),
             Event::Publish(publish) => self.handle_publish(id, &publish, now),
             Event::Subscribe(subscribe) => self.handle_subscribe(id, &subscribe, now),
-            Event::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, &unsubscribe),
+            Event::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, &unsubscribe, now),
             Event::Pingreq => self.write_raw(id, &PINGRESP),
             Event::Disconnect(disconnect) => self.handle_disconnect(id, &disconnect, now),
             // No Authentication Method is offered, so nothing prepared an AUTH [MQTT-4.12.0-6].

@@ -32,8 +32,11 @@ impl Shard {
             if delivery.qos != QoS::AtMostOnce {
                 self.shared.ledger.open(Opened::Accepted, 1);
                 let settled = Settled::Dropped(DropReason::SessionEnded);
-                self.shared.ledger.settle(settled, 1);
-                delete_row(no, &entry_of(delivery), &mut self.turn.batch);
+                let left = self.redeliver(no, vec![(entry_of(delivery), None)], false, now);
+                for (entry, _) in left {
+                    self.shared.ledger.settle(settled, 1);
+                    delete_row(no, &entry, &mut self.turn.batch);
+                }
             }
             return;
         };
@@ -214,7 +217,9 @@ impl Shard {
     /// Does what waited for a batch that is now durable.
     pub(super) fn effect_durable(&mut self, effect: Effect, now: Now) {
         match effect {
-            Effect::Deliver(deliveries) => self.hand_out(deliveries),
+            Effect::Deliver(deliveries) | Effect::Redeliver(deliveries) => {
+                self.hand_out(deliveries);
+            }
             Effect::Acknowledge { conn, kind, packet_id, reason } => {
                 self.acknowledge(conn, kind, packet_id, reason);
             }
@@ -258,6 +263,8 @@ impl Shard {
     pub(super) fn effect_failed(&mut self, effect: Effect, error: &StoreError, now: Now) {
         match effect {
             Effect::Deliver(deliveries) => self.shared.counters.refused_storage(deliveries.len()),
+            // Their publishers were told long ago that they are kept.
+            Effect::Redeliver(deliveries) => self.hand_out(deliveries),
             Effect::Acknowledge { conn, kind, packet_id, .. } => {
                 self.refuse(conn, kind, packet_id, now);
             }
@@ -309,6 +316,7 @@ fn entry_of(delivery: Delivery) -> Entry {
         retain: delivery.retain,
         subscription_ids: delivery.subscription_ids,
         stored: delivery.stored,
+        share: delivery.share,
     }
 }
 
@@ -342,6 +350,7 @@ pub(super) fn put_row(
         subscription_ids: entry.subscription_ids.to_vec(),
         enqueued_at: now.wall,
         state,
+        share: entry.share.as_ref().map(|share| share.shared_text()),
     };
     batch.put_queue(key_of(no, entry), &record);
 }

@@ -409,6 +409,7 @@ fn chunk_after(session: &Session, after: Cursor) -> (Vec<TransferEntry>, bool) {
             subscription_ids: entry.subscription_ids.to_vec(),
             enqueued_at: entry.message.stamp.wall(),
             state,
+            share: entry.share.as_ref().map(|share| share.shared_text()),
         });
         if bytes >= CHUNK_BYTES || chunk.len() == CHUNK_ENTRIES {
             break;

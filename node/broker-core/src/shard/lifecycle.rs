@@ -87,6 +87,7 @@ impl Shard {
                 now,
             );
         }
+        self.member_away(no, now);
         self.park(no, now);
     }
 
@@ -138,7 +139,12 @@ impl Shard {
                 self.publish_will(publisher, &will, now);
             }
         }
-        for (entry, _) in session.outbound.drain() {
+        let mut left = session.outbound.drain();
+        // A sealed log may have been read by the next owner.
+        if !session.is_sealed() {
+            left = self.redeliver(no, left, false, now);
+        }
+        for (entry, _) in left {
             self.shared.ledger.settle(settled, 1);
             delete_row(no, &entry, &mut self.turn.batch);
         }

@@ -22,6 +22,7 @@
 //! | `seek` | asking a session's homes who owns it |
 //! | `publish` | PUBLISH and its acknowledgements, inward |
 //! | `deliver` | messages owed, outward |
+//! | `redeliver` | what a member of a shared subscription leaves to the others |
 //! | `subscribe` | SUBSCRIBE, UNSUBSCRIBE |
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
 //! | `claimant`, `giver` | the two sides of a handover |
@@ -30,6 +31,7 @@
 //! | `view` | answers to the administrator |
 
 pub mod api;
+mod asked;
 mod claimant;
 mod connect;
 mod connection;
@@ -37,6 +39,7 @@ mod deliver;
 mod giver;
 mod lifecycle;
 mod publish;
+mod redeliver;
 pub mod restore;
 mod seek;
 mod session;

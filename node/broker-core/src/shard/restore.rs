@@ -22,6 +22,7 @@ use super::Shard;
 use super::api::{SessionNo, ShardIndex};
 use super::claimant::SEEN_BEYOND_LINGER;
 use super::giver::REMINDER_FIRST;
+use super::redeliver::share_of;
 use super::session::{Fragment, Ownership, Sealed, Session};
 use crate::ledger::Opened;
 use crate::record::{message_from_afar, message_from_record, will_from_record};
@@ -320,6 +321,7 @@ fn restore_entry(session: &mut Session, key: QueueKey, row: QueueRecord, message
         retain: row.retain,
         subscription_ids: SmallVec::from_vec(row.subscription_ids),
         stored: true,
+        share: share_of(row.share),
         message,
     };
     let (id, state) = match row.state {

@@ -1,6 +1,7 @@
 //! A session of this node, with or without a connection.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{
     Hold, Inbound, OrderKey, Outbound, OutboundLimits, Subscription, Will,
 };
+use verge_mqtt_proto::topic::share::SHARE_PREFIX;
 use verge_storage::key::LANE_IMPORTED;
 use verge_storage::record::{FragmentRecord, SessionRecord, SessionState};
 
@@ -202,6 +204,14 @@ impl Session {
     /// Whether the session outlives its connection, and so has rows.
     pub(crate) fn is_durable(&self) -> bool {
         self.expiry_secs != Some(0)
+    }
+
+    /// Its shared subscriptions.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &TopicFilter> {
+        let from = (Bound::Included(SHARE_PREFIX), Bound::Unbounded);
+        let from = self.subscriptions.range::<str, _>(from);
+        from.map(|(filter, _)| filter)
+            .take_while(|filter| filter.as_str().starts_with(SHARE_PREFIX))
     }
 
     /// Whether only its log is still here.

@@ -16,6 +16,7 @@ use verge_storage::record::QueueState;
 use std::sync::Arc;
 
 use super::api::{ConnId, Delivery, HubMail, Output, SessionNo};
+use super::asked::asked;
 use super::connection::Conn;
 use super::turn::Effect;
 use super::{Shard, words};
@@ -59,7 +60,7 @@ impl Shard {
         request: &SubscriptionRequest<'_>,
         subscription_id: Option<u32>,
     ) -> (ReasonCode, Option<(TopicFilter, Subscription)>) {
-        let filter = match TopicFilter::parse(request.filter) {
+        let filter = match asked(request.filter) {
             Ok(filter) => filter,
             Err(_) => return (ReasonCode::TopicFilterInvalid, None),
         };
@@ -107,6 +108,7 @@ impl Shard {
             client: Arc::clone(&session.client.client_id),
             options: subscription,
             durable: session.is_durable(),
+            online: session.conn.is_some(),
         };
         let outcome = self.shared.router.subscribe(filter, subscriber);
         if let Some(route) = outcome.advertise.filter(|_| self.config.mesh) {
@@ -122,12 +124,17 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_unsubscribe(&mut self, id: ConnId, unsubscribe: &Unsubscribe<'_>) {
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        id: ConnId,
+        unsubscribe: &Unsubscribe<'_>,
+        now: Now,
+    ) {
         let Some(no) = self.conns.get(&id).and_then(Conn::session) else { return };
         let mut codes = Vec::new();
         for filter in &unsubscribe.filters {
-            codes.push(match TopicFilter::parse(filter) {
-                Ok(filter) => self.unsubscribe_one(no, &filter),
+            codes.push(match asked(filter) {
+                Ok(filter) => self.unsubscribe_one(no, &filter, now),
                 Err(_) => ReasonCode::TopicFilterInvalid,
             });
         }
@@ -143,7 +150,7 @@ impl Shard {
         self.put_registry(no);
     }
 
-    fn unsubscribe_one(&mut self, no: SessionNo, filter: &TopicFilter) -> ReasonCode {
+    fn unsubscribe_one(&mut self, no: SessionNo, filter: &TopicFilter, now: Now) -> ReasonCode {
         let Some(session) = self.sessions.get_mut(&no) else {
             return ReasonCode::UnspecifiedError;
         };
@@ -157,6 +164,7 @@ impl Shard {
             self.turn.batch.delete_subscription(no.0, filter.as_str());
         }
         self.unroute(no, filter);
+        self.member_left(no, filter, now);
         ReasonCode::Success
     }
 
@@ -222,6 +230,7 @@ impl Shard {
             retain: true,
             subscription_ids: by.id.into_iter().collect(),
             stored,
+            share: None,
             message,
         };
         if stored {

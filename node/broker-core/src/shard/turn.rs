@@ -16,6 +16,8 @@ use crate::planner::Deliveries;
 pub(super) enum Effect {
     /// Hand out the deliveries of a plan.
     Deliver(Deliveries),
+    /// Hand out what groups took from one member for another.
+    Redeliver(Deliveries),
     /// Acknowledge a PUBLISH or PUBREL of the client.
     Acknowledge { conn: ConnId, kind: AckKind, packet_id: PacketId, reason: ReasonCode },
     /// Send the PUBLISH whose packet id was stored.

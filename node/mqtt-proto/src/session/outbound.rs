@@ -26,6 +26,7 @@ use verge_model::{Epoch, MessageId, UnixMillis};
 
 use super::packet_id::PacketIds;
 use crate::message::Message;
+use crate::topic::filter::TopicFilter;
 use crate::{PacketId, QoS};
 
 /// Where an entry stands in the order of its session: lane 0 came with an older fragment of the
@@ -53,6 +54,8 @@ pub struct Entry {
     pub subscription_ids: SmallVec<[u32; 2]>,
     /// Whether a stored row stands for this entry.
     pub stored: bool,
+    /// The shared subscription that chose this session; another member may get the message instead.
+    pub share: Option<Arc<TopicFilter>>,
 }
 
 /// How far an entry with a packet id has come.
@@ -387,6 +390,42 @@ impl Outbound {
             }
         }
         None
+    }
+
+    /// Takes out entries of shared subscriptions, in order, of those that `wanted` accepts: what is
+    /// queued, and with `sent` what was published at QoS 1 and not acknowledged, with its packet
+    /// id. A QoS 2 message stays with whom it was sent to [MQTT-4.8.2-4, MQTT-4.8.2-5].
+    pub fn take_shared(
+        &mut self,
+        sent: bool,
+        mut wanted: impl FnMut(&TopicFilter) -> bool,
+    ) -> Vec<(Entry, Option<(PacketId, InflightState)>)> {
+        let mut is_wanted = |entry: &Entry| entry.share.as_deref().is_some_and(&mut wanted);
+        let mut taken = Vec::new();
+        if sent {
+            let due = |inflight: &Inflight| {
+                inflight.entry.qos == QoS::AtLeastOnce && is_wanted(&inflight.entry)
+            };
+            let mut due = due;
+            let ids = self.order.values().copied();
+            let ids: Vec<_> =
+                ids.filter(|id| self.inflight.get(id).is_some_and(&mut due)).collect();
+            for id in ids {
+                let entry = self.settle(id);
+                taken.extend(entry.map(|entry| (entry, Some((id, InflightState::Published)))));
+            }
+        }
+        for lane in [&mut self.older, &mut self.queue] {
+            if lane.iter().any(&mut is_wanted) {
+                let (out, kept) = lane.drain(..).partition(&mut is_wanted);
+                *lane = kept;
+                let out: VecDeque<Entry> = out;
+                taken.extend(out.into_iter().map(|entry| (entry, None)));
+            }
+        }
+        let queued = taken.iter().filter(|(_, inflight)| inflight.is_none());
+        self.bytes -= queued.map(|(entry, _)| entry.message.queue_bytes()).sum::<usize>();
+        taken
     }
 
     /// Whether some entry has this place in the order.

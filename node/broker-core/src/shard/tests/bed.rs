@@ -44,7 +44,11 @@ pub(super) struct Bed {
     pub(super) reading: bool,
     mesh: bool,
     terms: Terms,
+    setup: Setup,
 }
+
+/// Configures what the threads of a node share, in each of its lives.
+pub(super) type Setup = fn(NodeShared) -> NodeShared;
 
 struct Wire {
     shard: usize,
@@ -58,31 +62,38 @@ pub(super) const LIMIT: usize = 8;
 impl Bed {
     /// A node of its own with this many shards.
     pub(super) fn new(shards: u16) -> Self {
-        Self::start("n", MemoryDisk::default(), shards, false, 1_000, Terms::default())
+        Self::configured(shards, |shared| shared)
+    }
+
+    /// A node of its own that is configured.
+    pub(super) fn configured(shards: u16, setup: Setup) -> Self {
+        let how = (false, Terms::default(), setup);
+        Self::start("n", MemoryDisk::default(), shards, 1_000, how)
     }
 
     /// A node of its own with one shard, and these terms.
     pub(super) fn with(terms: Terms) -> Self {
-        Self::start("n", MemoryDisk::default(), 1, false, 1_000, terms)
+        Self::start("n", MemoryDisk::default(), 1, 1_000, (false, terms, |shared| shared))
     }
 
     /// A node of a mesh.
     pub(super) fn in_mesh(name: &str) -> Self {
-        Self::start(name, MemoryDisk::default(), 1, true, 1_000, Terms::default())
+        let how = (true, Terms::default(), (|shared| shared) as Setup);
+        Self::start(name, MemoryDisk::default(), 1, 1_000, how)
     }
 
     fn start(
         name: &str,
         disk: MemoryDisk,
         shards: u16,
-        mesh: bool,
         now: u64,
-        terms: Terms,
+        (mesh, terms, setup): (bool, Terms, Setup),
     ) -> Self {
         let id: NodeId = name.parse().unwrap();
         let store = MemoryStore::open(disk, &id, 7).unwrap();
         let incarnation = store.identity().incarnation;
-        let shared = Arc::new(NodeShared::new(id.key(), incarnation, TopicRules::default()));
+        let shared = setup(NodeShared::new(id.key(), incarnation, TopicRules::default()));
+        let shared = Arc::new(shared);
         let restored = restore::load(&store, &shared).unwrap();
         assert_eq!(restored.damaged, 0);
         store.commit(&[restored.cleanup], true).unwrap();
@@ -107,6 +118,7 @@ impl Bed {
             reading: true,
             mesh,
             terms,
+            setup,
         };
         let now = bed.clock();
         for session in restored.sessions {
@@ -128,7 +140,8 @@ impl Bed {
     pub(super) fn crash(self) -> Self {
         let disk = self.store.durable_copy(Crash::Process);
         let shards = u16::try_from(self.shards.len()).unwrap();
-        Self::start(self.id.as_str(), disk, shards, self.mesh, self.now, self.terms)
+        let how = (self.mesh, self.terms, self.setup);
+        Self::start(self.id.as_str(), disk, shards, self.now, how)
     }
 
     pub(super) fn clock(&self) -> Now {
@@ -187,6 +200,19 @@ impl Bed {
 
     /// A message that another node accepted reaches this one, as the hub would take it in.
     pub(super) fn forward(&mut self, seq: u64, topic: &str, payload: &'static str) {
+        let targets = ForwardTargets { plain: true, ..ForwardTargets::default() };
+        self.forward_to(seq, topic, payload, &targets);
+    }
+
+    /// The same, for these.
+    pub(super) fn forward_to(
+        &mut self,
+        seq: impl Into<u64>,
+        topic: &str,
+        payload: &'static str,
+        targets: &ForwardTargets,
+    ) {
+        let seq = seq.into();
         let message = Message {
             id: MessageId { node: NodeKey(99), incarnation: 1, seq },
             publisher: "far".into(),
@@ -202,10 +228,9 @@ impl Bed {
         };
         let row = self.shared.next_message_id();
         let message = message_from_afar(message_to_record(&message), row).unwrap();
-        let targets = ForwardTargets { plain: true, groups: Vec::new() };
         let (mut batch, now) = (Batch::new(), self.clock());
         let mut planner = Planner::new(Arc::clone(&self.shared));
-        let plan = planner.plan(&message, Origin::Forwarded(&targets), now, &mut batch);
+        let plan = planner.plan(&message, Origin::Forwarded(targets), now, &mut batch);
         self.store.commit(&[batch], true).unwrap();
         for (shard, delivery) in plan.deliveries {
             self.mail.push_back((shard, Mail::Deliver(vec![delivery])));

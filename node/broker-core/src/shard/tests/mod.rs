@@ -15,6 +15,7 @@ mod handover;
 mod honest;
 mod publish;
 mod retained;
+mod shared;
 mod subscribe;
 mod will;
 mod words;

@@ -152,5 +152,6 @@ fn entry(lane: u8, seq: u64, qos: QoS) -> Entry {
         retain: false,
         subscription_ids: SmallVec::new(),
         stored: true,
+        share: None,
     }
 }
