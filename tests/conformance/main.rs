@@ -3,9 +3,13 @@
 //! [`cases`] are tables of behaviours, each with the numbers of the statements it shows, driven by a
 //! client made of bytes ([`wire`]) against a running node. Every case runs in each version it speaks
 //! of, over each transport, and with every byte written by itself. `VERGE_CASE` names one.
+//!
+//! [`manifest`] holds the list of all statements of both standards against the code and the tests:
+//! `manifest.toml` says for each where it is implemented and what shows it.
 
 mod bench;
 mod cases;
+mod manifest;
 #[path = "../processes/node.rs"]
 #[expect(dead_code, reason = "process tests do more with a node")]
 mod node;

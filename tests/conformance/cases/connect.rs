@@ -13,7 +13,7 @@ behaviours! {
     a_second_connect_ends_the_connection { 5: ["3.1.0-2"], 4: ["3.1.0-2"] }
     another_protocol_name_is_refused { 5: ["3.1.2-1"], 4: ["3.1.2-1"] }
     another_protocol_level_is_refused { 5: ["3.1.2-2"], 4: ["3.1.2-2"] }
-    the_reserved_connect_flag_is_refused { 5: ["3.1.2-3"], 4: ["3.1.2-3"] }
+    the_reserved_connect_flag_is_refused { 5: ["3.1.2-3"], 4: ["3.1.2-3", "3.2.2-6"] }
     flags_of_a_will_without_a_will_are_refused {
         5: ["3.1.2-11", "3.1.2-13"], 4: ["3.1.2-11", "3.1.2-13", "3.1.2-15"]
     }

@@ -1,8 +1,8 @@
 //! Receive Maximum and Maximum Packet Size, both ways (3.1.2.11, 3.3.4, 4.9).
 
-use crate::bench::{Bench, PACKET_BYTES_MAX, RECEIVE_MAXIMUM};
+use crate::bench::{Bench, PACKET_BYTES_MAX, RECEIVE_MAXIMUM, connack};
 use crate::table::behaviours;
-use crate::wire::bytes::{PINGREQ, ack, id, property, publish};
+use crate::wire::bytes::{PINGREQ, ack, id, property, publish, subscribe, unsubscribe};
 use crate::wire::received::Packet;
 
 behaviours! {
@@ -13,6 +13,12 @@ behaviours! {
     more_than_the_granted_receive_maximum_ends_the_connection { 5: ["3.3.4-7"], 4: [] }
     finished_exchanges_make_room { 5: ["3.3.4-7", "4.9.0-2"], 4: [] }
     a_message_too_large_for_the_client_is_left_out { 5: ["3.1.2-24", "3.1.2-25"], 4: [] }
+    words_are_left_out_where_they_do_not_fit {
+        5: ["3.1.2-24", "3.2.2-19", "3.2.2-20", "3.4.2-2", "3.4.2-3", "3.5.2-2", "3.5.2-3",
+            "3.6.2-2", "3.6.2-3", "3.7.2-2", "3.7.2-3", "3.9.2-1", "3.9.2-2", "3.11.2-1",
+            "3.11.2-2", "3.14.2-3", "3.14.2-4"],
+        4: []
+    }
     a_packet_too_large_for_the_server_ends_the_connection { 5: ["3.2.2-15"], 4: ["4.8.0-1"] }
     a_ping_is_answered { 5: ["3.12.4-1"], 4: ["3.12.4-1"] }
 }
@@ -135,5 +141,34 @@ fn a_ping_is_answered(bench: &Bench) {
     wire.send(&[PINGREQ, PINGREQ, PINGREQ].concat());
     for _ in 0..3 {
         assert_eq!(wire.receive(), Packet::Pingresp);
+    }
+}
+
+fn words_are_left_out_where_they_do_not_fit(bench: &Bench) {
+    let v = bench.version;
+    let topic = bench.topic("t");
+    // CONNACK fits into 40 bytes without words; acknowledgements fit into as few as they need.
+    for limit in [40, 41, 64, 200] {
+        let size = property(id::MAXIMUM_PACKET_SIZE, &u32::to_be_bytes(limit));
+        let mut wire = bench.open();
+        wire.packet_bytes_max = limit as usize;
+        wire.send(&bench.connect("small").with(size).bytes());
+        connack(&mut wire);
+        wire.send(&subscribe(v, 1, &[], &[("a/#/b", 0), ("$share/g", 0)]));
+        assert_eq!(wire.suback(1), [0x8F, 0x8F]);
+        wire.send(&unsubscribe(v, 2, &["no/such", "a/#/b"]));
+        assert_eq!(wire.unsuback(2), [0x11, 0x8F]);
+        wire.send(&publish(v, 2, &topic, 3, &[], "x"));
+        wire.acknowledged(4, 3);
+        wire.send(&publish(v, 4, &topic, 4, &[], "x"));
+        wire.acknowledged(5, 4);
+        wire.send(&ack(6, 99, 0));
+        wire.acknowledged(7, 99);
+        // A PUBREC for nothing is answered by PUBREL.
+        wire.send(&ack(5, 98, 0));
+        wire.acknowledged(6, 98);
+        wire.has_nothing();
+        wire.send(&bench.connect("small").bytes());
+        wire.is_disconnected(0x82);
     }
 }

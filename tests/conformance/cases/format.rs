@@ -6,7 +6,7 @@ use crate::wire::bytes::{ack, packet, property, publish, text, u16be};
 
 behaviours! {
     reserved_flags_are_checked_in_every_packet {
-        5: ["2.1.3-1", "3.6.1-1", "3.14.1-1"], 4: ["2.2.2-1", "2.2.2-2", "3.6.1-1", "3.14.1-1"]
+        5: ["2.1.3-1", "3.6.1-1", "3.14.1-1", "3.15.1-1"], 4: ["2.2.2-1", "2.2.2-2", "3.6.1-1", "3.14.1-1"]
     }
     packet_types_that_do_not_exist_end_the_connection { 5: ["4.13.1-1"], 4: ["4.8.0-1"] }
     packets_of_a_server_end_the_connection { 5: ["4.13.1-1"], 4: ["4.8.0-1"] }

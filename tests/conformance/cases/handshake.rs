@@ -18,7 +18,7 @@ behaviours! {
     a_qos_that_is_not_granted_is_refused {
         5: ["3.2.2-9", "3.2.2-10", "3.2.2-11", "3.2.2-12"], 4: []
     }
-    a_stranger_is_refused { 5: ["3.1.4-2"], 4: ["3.1.4-1"] }
+    a_stranger_is_refused { 5: ["3.1.4-2"], 4: ["3.2.2-5"] }
     response_information_comes_only_if_asked_for { 5: ["3.1.2-28"], 4: [] }
     no_reasons_in_words_for_who_wants_none { 5: ["3.1.2-29"], 4: [] }
 }

@@ -44,12 +44,15 @@ pub(crate) struct Wire {
     input: Vec<u8>,
     waiting: VecDeque<Packet>,
     last_id: u16,
+    /// Largest packet that may come.
+    pub(crate) packet_bytes_max: usize,
 }
 
 impl Wire {
     pub(crate) fn new(version: Version, stream: Box<dyn Stream>, single_bytes: bool) -> Self {
         let (input, waiting) = (Vec::new(), VecDeque::new());
-        Self { version, stream, single_bytes, input, waiting, last_id: 0 }
+        let packet_bytes_max = usize::MAX;
+        Self { version, stream, single_bytes, input, waiting, last_id: 0, packet_bytes_max }
     }
 
     pub(crate) fn is_v5(&self) -> bool {
@@ -110,6 +113,7 @@ impl Wire {
             if let Some(size) = packet_size(&self.input)
                 && self.input.len() >= size
             {
+                assert!(size <= self.packet_bytes_max, "{size} bytes [MQTT-3.1.2-24]");
                 let rest = self.input.split_off(size);
                 let packet = std::mem::replace(&mut self.input, rest);
                 return Some(Packet::read(&packet, self.version));
