@@ -193,12 +193,22 @@ impl Batch {
 
     /// Marks a QoS 2 packet id as received.
     pub fn put_received(&mut self, session_no: u64, packet_id: u16) {
-        self.put(&ReceivedKey { session_no, packet_id }, &ReceivedRecord {});
+        self.put(&ReceivedKey { session_no, packet_id, on_stream: false }, &ReceivedRecord {});
     }
 
     /// Forgets a received packet id.
     pub fn delete_received(&mut self, session_no: u64, packet_id: u16) {
-        self.delete(&ReceivedKey { session_no, packet_id });
+        self.delete(&ReceivedKey { session_no, packet_id, on_stream: false });
+    }
+
+    /// Marks a QoS 2 packet id as received on a stream other than the control stream.
+    pub fn put_received_on_stream(&mut self, session_no: u64, packet_id: u16) {
+        self.put(&ReceivedKey { session_no, packet_id, on_stream: true }, &ReceivedRecord {});
+    }
+
+    /// Forgets a packet id received on a stream other than the control stream.
+    pub fn delete_received_on_stream(&mut self, session_no: u64, packet_id: u16) {
+        self.delete(&ReceivedKey { session_no, packet_id, on_stream: true });
     }
 
     /// Forgets every received packet id of a session.

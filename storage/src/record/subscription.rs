@@ -13,7 +13,8 @@ pub struct SubscriptionRecord {
     pub no_local: bool,
     /// The RETAIN flag is delivered as it was published.
     pub retain_as_published: bool,
-    /// Retain Handling, 0 to 2.
+    /// Retain Handling, 0 to 2; with 4 added, the subscription was made on a stream other than the
+    /// control stream.
     pub retain_handling: u8,
     /// Subscription Identifier.
     pub subscription_id: Option<u32>,

@@ -101,7 +101,8 @@ pub struct SealedHeader {
     pub end: Cursor,
     /// How many entries the log held.
     pub entries: u64,
-    /// Packet ids of QoS 2 messages received and not released.
+    /// Packet ids of QoS 2 messages received and not released; after a 0, which is none, those that
+    /// were received on streams other than the control stream.
     pub received: Vec<u16>,
     /// Messages settled a short time ago, which may arrive at the new owner by another way.
     pub settled: Vec<MessageId>,

@@ -53,7 +53,8 @@ pub struct SubscriptionEntry {
     pub no_local: bool,
     /// Retain As Published.
     pub retain_as_published: bool,
-    /// Retain Handling.
+    /// Retain Handling; with 4 added, the subscription was made on a stream other than the control
+    /// stream.
     pub retain_handling: u8,
     /// Subscription Identifier.
     pub id: Option<u32>,
