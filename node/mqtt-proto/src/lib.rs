@@ -33,6 +33,7 @@ pub use codec::reason_code::ReasonCode;
 pub use codec::{DecodeLimits, Encode, ProtocolVersion, decode, packet_size};
 pub use connection::close::{CloseCause, CloseReason, Farewell, FarewellWords};
 pub use connection::event::{Event, InboundPublish, ResolvedTopic};
+pub use connection::stream::{Stream, StreamKind};
 pub use connection::{Connection, ConnectionConfig, Granted};
 pub use packet::ack::{Ack, AckKind, ResponseProperties};
 pub use packet::auth::Auth;

@@ -45,6 +45,9 @@ pub enum CloseCause {
     /// A session that was to end with the connection cannot be prolonged by DISCONNECT.
     #[error("DISCONNECT sets a session expiry that CONNECT left at zero (3.14.2.2.2)")]
     SessionExpiryRaised,
+    /// A packet that a stream of this kind does not carry.
+    #[error("{0:?} does not come on a stream of this kind")]
+    NotOnStream(PacketType),
     /// No CONNECT, or no answer in an authentication exchange, in time.
     #[error("no complete CONNECT in time (3.1.4)")]
     ConnectTimeout,
@@ -65,6 +68,7 @@ impl CloseCause {
             Self::ConnectExpected(_)
             | Self::SecondConnect
             | Self::NotForServer(_)
+            | Self::NotOnStream(_)
             | Self::SubscriptionIdFromClient
             | Self::TopicAlias(AliasError::Unknown(_))
             | Self::UnexpectedAuth
@@ -94,6 +98,7 @@ impl CloseCause {
             Self::SecondConnect => "second_connect",
             Self::ClientIdEmpty => "client_id",
             Self::NotForServer(_)
+            | Self::NotOnStream(_)
             | Self::SubscriptionIdFromClient
             | Self::UnexpectedAuth
             | Self::SessionExpiryRaised => "protocol_error",

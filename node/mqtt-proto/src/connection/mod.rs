@@ -31,6 +31,7 @@ pub mod event;
 mod handshake;
 mod keep_alive;
 mod receive_maximum;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -440,33 +441,13 @@ impl Connection {
     }
 
     fn on_publish<'a>(&mut self, publish: Publish<'a>) -> Result<InboundPublish<'a>, CloseCause> {
-        if !publish.properties.subscription_ids.is_empty() {
-            return Err(CloseCause::SubscriptionIdFromClient);
-        }
-        let topic = match publish.properties.topic_alias {
-            Some(alias) if publish.topic.is_empty() => {
-                ResolvedTopic::Aliased(Arc::clone(self.aliases.resolve(alias)?))
-            }
-            Some(alias) => {
-                self.aliases.set(alias, publish.topic)?;
-                ResolvedTopic::Given(publish.topic)
-            }
-            None => ResolvedTopic::Given(publish.topic),
-        };
+        let publish = inbound_publish(publish, &mut self.aliases)?;
         if let Some(packet_id) = publish.packet_id
             && !self.receiving.on_publish(packet_id)
         {
             return Err(CloseCause::ReceiveMaximumExceeded);
         }
-        Ok(InboundPublish {
-            dup: publish.dup,
-            qos: publish.qos,
-            retain: publish.retain,
-            topic,
-            packet_id: publish.packet_id,
-            properties: publish.properties,
-            payload: publish.payload,
-        })
+        Ok(publish)
     }
 
     /// "If the Session Expiry Interval in the CONNECT packet was zero, then it is a Protocol Error
@@ -508,4 +489,33 @@ impl Connection {
             (_, _, _) => Farewell::None,
         }
     }
+}
+
+/// A PUBLISH with its topic, if a client may send it so.
+fn inbound_publish<'a>(
+    publish: Publish<'a>,
+    aliases: &mut InboundAliases,
+) -> Result<InboundPublish<'a>, CloseCause> {
+    if !publish.properties.subscription_ids.is_empty() {
+        return Err(CloseCause::SubscriptionIdFromClient);
+    }
+    let topic = match publish.properties.topic_alias {
+        Some(alias) if publish.topic.is_empty() => {
+            ResolvedTopic::Aliased(Arc::clone(aliases.resolve(alias)?))
+        }
+        Some(alias) => {
+            aliases.set(alias, publish.topic)?;
+            ResolvedTopic::Given(publish.topic)
+        }
+        None => ResolvedTopic::Given(publish.topic),
+    };
+    Ok(InboundPublish {
+        dup: publish.dup,
+        qos: publish.qos,
+        retain: publish.retain,
+        topic,
+        packet_id: publish.packet_id,
+        properties: publish.properties,
+        payload: publish.payload,
+    })
 }

@@ -7,6 +7,8 @@ use crate::packet::fields::PacketId;
 #[derive(Debug)]
 pub(crate) struct ReceiveWindow {
     maximum: u16,
+    /// How many there are on other streams of the connection; they count too.
+    elsewhere: u16,
     /// Each once; no more than `maximum`. Searched from the front, where the oldest are answered
     /// first.
     open: Vec<PacketId>,
@@ -14,7 +16,7 @@ pub(crate) struct ReceiveWindow {
 
 impl ReceiveWindow {
     pub(crate) const fn new(maximum: u16) -> Self {
-        Self { maximum, open: Vec::new() }
+        Self { maximum, elsewhere: 0, open: Vec::new() }
     }
 
     /// A PUBLISH came; whether it is within the maximum. One that is repeated counts once.
@@ -22,7 +24,7 @@ impl ReceiveWindow {
         if self.open.contains(&packet_id) {
             return true;
         }
-        if self.open.len() >= usize::from(self.maximum) {
+        if !self.has_room() {
             return false;
         }
         self.open.push(packet_id);
@@ -38,14 +40,49 @@ impl ReceiveWindow {
 
     /// The last answer goes out: PUBACK or PUBCOMP. What is resumed from an earlier connection was
     /// never counted here.
-    pub(crate) fn on_answered(&mut self, packet_id: PacketId) {
-        if let Some(index) = self.open.iter().position(|&open| open == packet_id) {
+    /// Returns whether it was open.
+    pub(crate) fn on_answered(&mut self, packet_id: PacketId) -> bool {
+        let index = self.open.iter().position(|&open| open == packet_id);
+        if let Some(index) = index {
             self.open.remove(index);
         }
+        index.is_some()
+    }
+
+    /// The maximum.
+    pub(crate) const fn maximum(&self) -> u16 {
+        self.maximum
+    }
+
+    /// Whether one more is within the maximum.
+    pub(crate) fn has_room(&self) -> bool {
+        self.open.len() + usize::from(self.elsewhere) < usize::from(self.maximum)
+    }
+
+    /// Whether this one is open here.
+    pub(crate) fn contains(&self, packet_id: PacketId) -> bool {
+        self.open.contains(&packet_id)
+    }
+
+    /// How many are open here.
+    pub(crate) fn open_len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// How many are open on other streams.
+    pub(crate) fn elsewhere(&self) -> usize {
+        usize::from(self.elsewhere)
+    }
+
+    /// More, or fewer, are open on other streams.
+    pub(crate) fn count_elsewhere(&mut self, by: i32) {
+        let elsewhere = i32::from(self.elsewhere) + by;
+        self.elsewhere = u16::try_from(elsewhere).expect("each is counted in and out once");
     }
 
     pub(crate) fn check_invariants(&self) {
-        assert!(self.open.len() <= usize::from(self.maximum), "within the receive maximum");
+        let open = self.open.len() + usize::from(self.elsewhere);
+        assert!(open <= usize::from(self.maximum), "within the receive maximum");
     }
 }
 

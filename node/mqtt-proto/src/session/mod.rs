@@ -8,6 +8,7 @@
 pub mod inbound;
 pub mod outbound;
 pub mod packet_id;
+pub mod stream_tag;
 pub mod subscription;
 pub mod will;
 
@@ -17,5 +18,6 @@ pub use outbound::{
     Step,
 };
 pub use packet_id::PacketIds;
+pub use stream_tag::StreamTag;
 pub use subscription::Subscription;
 pub use will::Will;

@@ -25,6 +25,7 @@ use smallvec::SmallVec;
 use verge_model::{Epoch, MessageId, UnixMillis};
 
 use super::packet_id::PacketIds;
+use super::stream_tag::StreamTag;
 use crate::message::Message;
 use crate::topic::filter::TopicFilter;
 use crate::{PacketId, QoS};
@@ -52,6 +53,8 @@ pub struct Entry {
     pub retain: bool,
     /// Identifiers of the subscriptions that matched.
     pub subscription_ids: SmallVec<[u32; 2]>,
+    /// The stream its subscription was made on.
+    pub tag: StreamTag,
     /// Whether a stored row stands for this entry.
     pub stored: bool,
     /// The shared subscription that chose this session; another member may get the message instead.
@@ -518,6 +521,8 @@ impl Outbound {
         Some(inflight.entry)
     }
 }
+
+mod streams;
 
 #[cfg(test)]
 mod tests;

@@ -151,6 +151,7 @@ fn entry(lane: u8, seq: u64, qos: QoS) -> Entry {
         qos,
         retain: false,
         subscription_ids: SmallVec::new(),
+        tag: StreamTag::CONTROL,
         stored: true,
         share: None,
     }
