@@ -78,6 +78,7 @@ pub struct Counters {
     connects_accepted: AtomicU64,
     connects_refused: Labelled,
     connections_closed: Labelled,
+    streams_reset: Labelled,
 }
 
 impl Counters {
@@ -177,6 +178,11 @@ impl Counters {
         self.connections_closed.add(label);
     }
 
+    /// A stream of a connection was reset, and the connection went on; by the same labels.
+    pub fn stream_reset(&self, label: &'static str) {
+        self.streams_reset.add(label);
+    }
+
     /// The counts as they are now, read one after the other.
     #[must_use]
     pub fn snapshot(&self) -> CountersSnapshot {
@@ -202,6 +208,7 @@ impl Counters {
             connects_accepted: read(&self.connects_accepted),
             connects_refused: self.connects_refused.snapshot(),
             connections_closed: self.connections_closed.snapshot(),
+            streams_reset: self.streams_reset.snapshot(),
         }
     }
 }
@@ -272,6 +279,8 @@ pub struct CountersSnapshot {
     pub connects_refused: BTreeMap<&'static str, u64>,
     /// Connections closed for what their client did or did not do, by reason.
     pub connections_closed: BTreeMap<&'static str, u64>,
+    /// Streams reset for what their client did or did not do, by reason.
+    pub streams_reset: BTreeMap<&'static str, u64>,
 }
 
 impl CountersSnapshot {
@@ -319,6 +328,12 @@ impl CountersSnapshot {
             "Connections closed for what their client did or did not do",
             "reason",
             &mut each(&self.connections_closed),
+        );
+        labelled(
+            "streams_reset_total",
+            "Streams reset for what their client did or did not do, while the connection went on",
+            "reason",
+            &mut each(&self.streams_reset),
         );
         let single = |(name, help, value)| Metric { name, help, labels: Vec::new(), value };
         metrics.extend(self.singles().map(single));
@@ -422,6 +437,7 @@ mod tests {
         counters.connect_accepted(1);
         counters.connect_refused("Not authorized");
         counters.connection_closed("keep_alive_timeout");
+        counters.stream_reset("malformed_packet");
         let shown: Vec<_> = counters
             .snapshot()
             .metrics()
@@ -436,6 +452,7 @@ mod tests {
             ("messages_dropped_qos0_total", vec![("reason", "output_full")], 2),
             ("connections_refused_total", vec![("reason", "Not authorized")], 1),
             ("connections_closed_total", vec![("reason", "keep_alive_timeout")], 1),
+            ("streams_reset_total", vec![("reason", "malformed_packet")], 1),
             ("connections_accepted_total", vec![], 1),
             ("forward_sent_messages_total", vec![], 4),
             ("forward_received_messages_total", vec![], 5),

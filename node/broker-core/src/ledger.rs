@@ -57,11 +57,14 @@ pub enum DropReason {
     SessionEnded,
     /// The client answered with an error.
     Refused,
+    /// The client ended the stream on which it had subscribed.
+    StreamEnded,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::QueueFull, Self::TooLarge, Self::SessionEnded, Self::Refused];
+    pub const ALL: [Self; 5] =
+        [Self::QueueFull, Self::TooLarge, Self::SessionEnded, Self::Refused, Self::StreamEnded];
 
     /// Its name in metrics and answers.
     #[must_use]
@@ -71,6 +74,7 @@ impl DropReason {
             Self::TooLarge => "too_large",
             Self::SessionEnded => "session_ended",
             Self::Refused => "refused",
+            Self::StreamEnded => "stream_ended",
         }
     }
 }
@@ -265,9 +269,15 @@ mod tests {
         }
         let snapshot = ledger.snapshot();
         let counts: Vec<_> = snapshot.dropped.iter().map(|(why, n)| (why.as_str(), *n)).collect();
-        let expected = [("queue_full", 1), ("too_large", 2), ("session_ended", 3), ("refused", 4)];
+        let expected = [
+            ("queue_full", 1),
+            ("too_large", 2),
+            ("session_ended", 3),
+            ("refused", 4),
+            ("stream_ended", 5),
+        ];
         assert_eq!(counts, expected);
-        assert_eq!(snapshot.settled(), 10);
+        assert_eq!(snapshot.settled(), 15);
     }
 
     #[test]

@@ -147,6 +147,7 @@ impl Planner {
                 // "the Server MUST set the RETAIN flag to 0 when forwarding" [MQTT-3.3.1-12]
                 retain: message.retain && found.retain_as_published,
                 subscription_ids: found.subscription_ids.clone(),
+                tag: found.tag,
                 stored,
                 share: found.share.clone(),
             };
@@ -215,6 +216,7 @@ impl Planner {
                     qos,
                     retain: false,
                     subscription_ids: found.subscription_ids,
+                    tag: found.tag,
                     stored,
                     share: found.share,
                 };

@@ -130,16 +130,51 @@ pub fn will_from_record(record: &WillRecord) -> Result<Will, BadRecord> {
     })
 }
 
-/// The stored form of a subscription.
+/// Set beside Retain Handling in what is stored and replicated of a subscription that was made on a
+/// stream other than the control stream.
+const ON_STREAM: u8 = 0x04;
+
+fn handling_to_bits(subscription: &Subscription, on_stream: bool) -> u8 {
+    subscription.retain_handling as u8 | if on_stream { ON_STREAM } else { 0 }
+}
+
+/// Retain Handling, and whether the subscription was made on a stream other than the control
+/// stream.
+fn handling_from_bits(bits: u8) -> Option<(RetainHandling, bool)> {
+    Some((RetainHandling::from_bits(bits & !ON_STREAM)?, bits & ON_STREAM != 0))
+}
+
+/// The stored form of a subscription, which was made on the control stream or another one.
 #[must_use]
-pub fn subscription_to_record(subscription: &Subscription) -> SubscriptionRecord {
+pub fn subscription_to_record(subscription: &Subscription, on_stream: bool) -> SubscriptionRecord {
     SubscriptionRecord {
         qos: subscription.qos.bits(),
         no_local: subscription.no_local,
         retain_as_published: subscription.retain_as_published,
-        retain_handling: subscription.retain_handling as u8,
+        retain_handling: handling_to_bits(subscription, on_stream),
         subscription_id: subscription.id,
     }
+}
+
+/// The subscription of a record, and whether it was made on a stream other than the control stream.
+///
+/// # Errors
+/// A record that is not a subscription.
+pub fn subscription_from_record(
+    record: &SubscriptionRecord,
+) -> Result<(Subscription, bool), BadRecord> {
+    const NAME: &str = "subscription";
+    let bits = record.retain_handling;
+    let (retain_handling, on_stream) = handling_from_bits(bits)
+        .ok_or_else(|| bad(NAME, format_args!("Retain Handling {bits}")))?;
+    let subscription = Subscription {
+        qos: qos(NAME, record.qos)?,
+        no_local: record.no_local,
+        retain_as_published: record.retain_as_published,
+        retain_handling,
+        id: record.subscription_id,
+    };
+    Ok((subscription, on_stream))
 }
 
 /// The replicated form of a subscription.
@@ -147,36 +182,39 @@ pub fn subscription_to_record(subscription: &Subscription) -> SubscriptionRecord
 pub fn subscription_to_entry(
     filter: &TopicFilter,
     subscription: &Subscription,
+    on_stream: bool,
 ) -> SubscriptionEntry {
     SubscriptionEntry {
         filter: filter.as_str().to_owned(),
         qos: subscription.qos.bits(),
         no_local: subscription.no_local,
         retain_as_published: subscription.retain_as_published,
-        retain_handling: subscription.retain_handling as u8,
+        retain_handling: handling_to_bits(subscription, on_stream),
         id: subscription.id,
     }
 }
 
-/// The subscription of a replicated entry.
+/// The subscription of a replicated entry, and whether it was made on a stream other than the
+/// control stream.
 ///
 /// # Errors
 /// An entry that is not a subscription.
 pub fn subscription_from_entry(
     entry: &SubscriptionEntry,
-) -> Result<(TopicFilter, Subscription), BadRecord> {
+) -> Result<(TopicFilter, Subscription, bool), BadRecord> {
     const NAME: &str = "subscription";
     let filter = TopicFilter::parse(&entry.filter).map_err(|error| bad(NAME, error))?;
-    let handling = RetainHandling::from_bits(entry.retain_handling);
+    let bits = entry.retain_handling;
+    let (retain_handling, on_stream) = handling_from_bits(bits)
+        .ok_or_else(|| bad(NAME, format_args!("Retain Handling {bits}")))?;
     let subscription = Subscription {
         qos: qos(NAME, entry.qos)?,
         no_local: entry.no_local,
         retain_as_published: entry.retain_as_published,
-        retain_handling: handling
-            .ok_or_else(|| bad(NAME, format_args!("Retain Handling {}", entry.retain_handling)))?,
+        retain_handling,
         id: entry.id,
     };
-    Ok((filter, subscription))
+    Ok((filter, subscription, on_stream))
 }
 
 /// A row of a forward log, and at once the payload of a forwarded message on a link.

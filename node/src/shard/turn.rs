@@ -312,6 +312,8 @@ impl Driver {
                     self.wake_reader(conn);
                     self.again = true;
                 }
+                // These transports have one stream.
+                Output::FeedStream { .. } | Output::CloseStream { .. } => {}
                 Output::Close { conn, last } => {
                     self.connections.begin_close(conn, last, now.mono + CLOSE_LINGER);
                 }

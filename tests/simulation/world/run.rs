@@ -147,6 +147,8 @@ impl World {
                         process.hub_in.push_back(HubIn::Mail(mail));
                     }
                     Output::Feed(conn) => fed.push(conn),
+                    // Clients here have one stream.
+                    Output::FeedStream { .. } | Output::CloseStream { .. } => {}
                     Output::Close { conn, last } => {
                         written.push((conn, last));
                         closed.push(conn);

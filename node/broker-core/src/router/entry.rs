@@ -2,12 +2,13 @@
 
 use smallvec::SmallVec;
 use verge_model::{ClientId, NodeKey};
+use verge_mqtt_proto::session::StreamTag;
 
 use super::matches::{Matches, Origin, Sources};
 use super::parts::FilterParts;
 use super::shared::{Ask, Chosen, Group};
 use super::strategy::SharedSettings;
-use super::subscribers::Subscribers;
+use super::subscribers::{Subscribers, Who};
 use super::{SessionNo, Subscriber};
 
 /// Who wants a filter, under each of its prefixes.
@@ -51,30 +52,31 @@ impl Entry {
     }
 
     /// Removes a subscriber.
-    pub fn unsubscribe(&mut self, parts: &FilterParts<'_>, session: SessionNo) -> Change {
+    pub fn unsubscribe(&mut self, parts: &FilterParts<'_>, who: Who) -> Change {
         if parts.shared {
             let Ok(place) = self.find_group(parts.text) else {
                 return Change { existed: false, edge: false };
             };
             let group = &mut self.groups[place];
-            let existed = group.remove(session);
+            let existed = group.remove(who);
             let edge = existed && !group.has_members();
             self.remove_group_if_empty(parts);
             return Change { existed, edge };
         }
         let list = self.list_mut(parts);
-        let existed = list.remove(session);
+        let existed = list.remove(who);
         let edge = existed && list.is_empty();
         Change { existed, edge }
     }
 
     /// Says whether a session outlives its connection.
     pub fn set_durable(&mut self, parts: &FilterParts<'_>, session: SessionNo, durable: bool) {
+        let who = (session, StreamTag::CONTROL);
         let subscriber = if parts.shared {
             let place = self.find_group(parts.text).ok();
-            place.and_then(|place| self.groups[place].get_mut(session))
+            place.and_then(|place| self.groups[place].get_mut(who))
         } else {
-            self.list_mut(parts).get_mut(session)
+            self.list_mut(parts).get_mut(who)
         };
         if let Some(subscriber) = subscriber {
             subscriber.durable = durable;
@@ -84,7 +86,7 @@ impl Entry {
     /// Says whether a member of a group is connected.
     pub fn set_online(&mut self, parts: &FilterParts<'_>, session: SessionNo, online: bool) {
         if let Ok(place) = self.find_group(parts.text) {
-            self.groups[place].set_online(session, online);
+            self.groups[place].set_online((session, StreamTag::CONTROL), online);
         }
     }
 

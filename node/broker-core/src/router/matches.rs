@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use verge_model::NodeKey;
+use verge_mqtt_proto::session::StreamTag;
 use verge_mqtt_proto::{QoS, TopicFilter};
 
 use super::Subscriber;
@@ -32,14 +33,16 @@ pub struct ForwardTargets {
     pub hops: u8,
 }
 
-/// A session of this node that gets the message: once, however many of its subscriptions matched,
-/// and once more for each group that chose it.
+/// A session of this node that gets the message: once for each stream of its client, however many
+/// subscriptions matched there, and once more for each group that chose it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
     /// The shard that serves the session.
     pub shard: ShardIndex,
     /// The session.
     pub session: SessionNo,
+    /// The stream the subscriptions were made on.
+    pub tag: StreamTag,
     /// Whether the session outlives its connection, so that the delivery has a row.
     pub durable: bool,
     /// The greatest QoS the matching subscriptions grant [MQTT-3.3.4-2]; the message's own may be
@@ -68,7 +71,7 @@ pub struct RemoteMatch {
 /// What [`Router::matches`](super::Router::matches) found. Meant to be used again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Matches {
-    /// Sessions of this node, each once, and once for each group that chose it.
+    /// Streams of sessions of this node, each once, and once for each group that chose it.
     pub locals: Vec<Match>,
     /// Other nodes, each once, sorted.
     pub remotes: SmallVec<[RemoteMatch; 4]>,
@@ -114,14 +117,14 @@ impl Matches {
         self.remotes.push(RemoteMatch { node, targets });
     }
 
-    /// Merges what was found for one session or node. `sources` lists of subscribers and groups
-    /// gave local matches; a single list names no session twice.
+    /// Merges what was found for one stream or node. `sources` lists of subscribers and groups
+    /// gave local matches; a single list names no stream twice.
     pub(super) fn finish(&mut self, origin: Origin<'_>, sources: Sources) {
         if sources.lists > 1 {
-            self.locals.sort_by_key(|found| (found.session, found.share.is_some()));
+            self.locals.sort_by_key(|found| (found.session, found.tag, found.share.is_some()));
             self.locals.dedup_by(|next, kept| {
                 let plain = next.share.is_none() && kept.share.is_none();
-                let same = plain && next.session == kept.session;
+                let same = plain && next.session == kept.session && next.tag == kept.tag;
                 if same {
                     kept.absorb(next);
                 }
@@ -166,6 +169,7 @@ impl Match {
         Self {
             shard: subscriber.shard,
             session: subscriber.session,
+            tag: subscriber.tag,
             durable: subscriber.durable,
             qos: subscriber.options.qos,
             retain_as_published: subscriber.options.retain_as_published,

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use verge_model::{ClientId, NodeKey};
 use verge_mqtt_proto::TopicFilter;
-use verge_mqtt_proto::session::Subscription;
+use verge_mqtt_proto::session::{StreamTag, Subscription};
 
 use crate::shard::api::{SessionNo, ShardIndex};
 
@@ -59,6 +59,8 @@ pub struct Subscriber {
     pub shard: ShardIndex,
     /// The session.
     pub session: SessionNo,
+    /// The stream of the session's client that the subscription was made on. Each has its own.
+    pub tag: StreamTag,
     /// The session's client, for No Local.
     pub client: ClientId,
     /// What the client asked for.
@@ -143,13 +145,18 @@ impl Router {
     }
 
     /// Removes a subscription.
-    pub fn unsubscribe(&self, filter: &TopicFilter, session: SessionNo) -> UnsubscribeOutcome {
+    pub fn unsubscribe(
+        &self,
+        filter: &TopicFilter,
+        session: SessionNo,
+        tag: StreamTag,
+    ) -> UnsubscribeOutcome {
         let parts = FilterParts::of(filter.as_str());
         let mut table = self.table.write();
         let Some(entry) = table.entry_mut(parts.filter) else {
             return UnsubscribeOutcome { existed: false, withdraw: None };
         };
-        let change = entry.unsubscribe(&parts, session);
+        let change = entry.unsubscribe(&parts, (session, tag));
         if !change.existed {
             return UnsubscribeOutcome { existed: false, withdraw: None };
         }
@@ -162,7 +169,28 @@ impl Router {
         }
     }
 
-    /// Says whether a session outlives its connection from now on, for the filters it has.
+    /// Moves a session's subscription from one stream to another: a message finds either the one or
+    /// the other. Returns the route other nodes must now be told of, if the one was not there.
+    pub fn retag(
+        &self,
+        filter: &TopicFilter,
+        from: StreamTag,
+        subscriber: Subscriber,
+    ) -> Option<TopicFilter> {
+        let parts = FilterParts::of(filter.as_str());
+        let session = subscriber.session;
+        let mut table = self.table.write();
+        let entry = table.entry_or_insert(parts.filter);
+        let added = entry.subscribe(&parts, subscriber, &self.settings);
+        let removed = entry.unsubscribe(&parts, (session, from));
+        table.subscriptions += usize::from(!added.existed);
+        table.subscriptions -= usize::from(removed.existed);
+        self.changed();
+        (added.edge && !parts.local).then(|| filter.clone())
+    }
+
+    /// Says whether a session outlives its connection from now on, for the filters its control
+    /// stream has.
     pub fn set_durable(&self, session: SessionNo, filters: &[TopicFilter], durable: bool) {
         let mut table = self.table.write();
         for filter in filters {

@@ -20,10 +20,10 @@ use smallvec::SmallVec;
 use verge_model::{ClientId, NodeKey};
 use verge_mqtt_proto::TopicFilter;
 
+use super::Subscriber;
 use super::remote::RemoteNodes;
 use super::strategy::{ShareStrategy, SharedSettings, mixed, text_hash};
-use super::subscribers::Subscribers;
-use super::{SessionNo, Subscriber};
+use super::subscribers::{Subscribers, Who, who};
 
 /// A ShareName with a filter, and everyone in the mesh who is in it.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub enum Chosen<'a> {
 /// Who gets all messages of a sticky group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stuck {
-    Member(SessionNo),
+    Member(Who),
     Node(NodeKey),
 }
 
@@ -112,32 +112,32 @@ impl Group {
         self.tag.as_str()
     }
 
-    /// Adds a member; true if its session was one.
+    /// Adds a member; true if it was one.
     pub fn insert(&mut self, subscriber: Subscriber) -> bool {
         let online = subscriber.online;
-        let before = self.members.get(subscriber.session).is_some_and(|member| member.online);
+        let before = self.members.get(who(&subscriber)).is_some_and(|member| member.online);
         self.online = self.online + usize::from(online) - usize::from(before);
         self.members.insert(subscriber)
     }
 
-    /// Removes a member; true if its session was one.
-    pub fn remove(&mut self, session: SessionNo) -> bool {
-        let online = self.members.get(session).is_some_and(|member| member.online);
+    /// Removes a member; true if it was one.
+    pub fn remove(&mut self, of: Who) -> bool {
+        let online = self.members.get(of).is_some_and(|member| member.online);
         self.online -= usize::from(online);
-        self.members.remove(session)
+        self.members.remove(of)
     }
 
     /// Says whether a member is connected.
-    pub fn set_online(&mut self, session: SessionNo, online: bool) {
-        if let Some(member) = self.members.get_mut(session) {
+    pub fn set_online(&mut self, of: Who, online: bool) {
+        if let Some(member) = self.members.get_mut(of) {
             let before = std::mem::replace(&mut member.online, online);
             self.online = self.online + usize::from(online) - usize::from(before);
         }
     }
 
     /// A member, to change what does not say whether it is connected.
-    pub fn get_mut(&mut self, session: SessionNo) -> Option<&mut Subscriber> {
-        self.members.get_mut(session)
+    pub fn get_mut(&mut self, of: Who) -> Option<&mut Subscriber> {
+        self.members.get_mut(of)
     }
 
     /// Whether this node has a member.
@@ -205,7 +205,7 @@ impl Group {
                 let kept = stuck.and_then(|stuck| self.still(stuck, tier, ask));
                 let chosen = kept.or_else(|| at(chance()))?;
                 *stuck = Some(match chosen {
-                    Chosen::Member(member) => Stuck::Member(member.session),
+                    Chosen::Member(member) => Stuck::Member(who(member)),
                     Chosen::Node(node) => Stuck::Node(node),
                 });
                 Some(chosen)
@@ -216,8 +216,8 @@ impl Group {
     /// Who has had all so far, if they may go on.
     fn still(&self, stuck: Stuck, tier: Tier, ask: &Ask<'_>) -> Option<Chosen<'_>> {
         match stuck {
-            Stuck::Member(session) => {
-                let member = self.members.get(session)?;
+            Stuck::Member(of) => {
+                let member = self.members.get(of)?;
                 (tier.members == Some(member.online)).then_some(Chosen::Member(member))
             }
             Stuck::Node(node) => {
@@ -254,8 +254,7 @@ impl Group {
         }
         let list = self.members.as_slice().iter();
         let list = list.filter(|member| Some(member.online) == tier.members);
-        let weight =
-            |member: &&Subscriber| (mixed(key ^ text_hash(&member.client)), member.session);
+        let weight = |member: &&Subscriber| (mixed(key ^ text_hash(&member.client)), who(member));
         list.max_by_key(weight).map(Chosen::Member)
     }
 

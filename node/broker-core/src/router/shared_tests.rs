@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use verge_mqtt_proto::session::Subscription;
+use verge_mqtt_proto::session::{StreamTag, Subscription};
 use verge_mqtt_proto::{QoS, TopicFilter};
 
 use super::*;
 use crate::router::{ForwardTargets, Matches, Origin, Router};
-use crate::shard::api::ShardIndex;
+use crate::shard::api::{SessionNo, ShardIndex};
 
 /// Names for who gets a message: sessions of this node by number, other nodes by `n` and number.
 fn choices(router: &Router, messages: &[(&str, &str)]) -> Vec<String> {
@@ -33,6 +33,7 @@ fn member(session: u64, online: bool) -> Subscriber {
     Subscriber {
         shard: ShardIndex(0),
         session: SessionNo(session),
+        tag: StreamTag::CONTROL,
         client: format!("c{session}").into(),
         options: Subscription::with_qos(QoS::AtLeastOnce),
         durable: true,
@@ -68,7 +69,7 @@ fn local_first_takes_turns_here_and_goes_elsewhere_only_without_a_connected_memb
     router.set_reachable(NodeKey(9), false);
     assert_eq!(choices(&router, &same(3)), ["1", "2", "3"]);
     for session in 1..=3 {
-        router.unsubscribe(&group(), SessionNo(session));
+        router.unsubscribe(&group(), SessionNo(session), StreamTag::CONTROL);
     }
     assert_eq!(choices(&router, &same(2)), ["n8", "n9"]);
 }
@@ -126,7 +127,7 @@ fn hashes_keep_a_client_or_topic_at_one_member_and_move_none_but_a_leavers() {
         assert_eq!(used.len(), 5, "{strategy}");
         let others = choices(&router, other);
         assert!(others.iter().all(|choice| *choice == others[0]), "{strategy}");
-        router.unsubscribe(&group(), SessionNo(3));
+        router.unsubscribe(&group(), SessionNo(3), StreamTag::CONTROL);
         for (before, after) in before.iter().zip(choices(&router, keyed)) {
             assert!(*before == "3" || *before == after, "{strategy}");
         }

@@ -2,49 +2,53 @@
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use verge_mqtt_proto::session::StreamTag;
 
 use super::Subscriber;
 use crate::shard::api::SessionNo;
 
-/// Lists longer than this have an index by session. Most filters have one subscriber; comparing
+/// Whose a subscription is: a stream of a session's client.
+pub type Who = (SessionNo, StreamTag);
+
+/// Lists longer than this have an index. Most filters have one subscriber; comparing
 /// this many session numbers is cheaper than one hash look-up.
 const INDEX_FROM: usize = 16;
 
-/// Subscribers of one filter, each session once, in no order that matters.
+/// Subscribers of one filter, each stream of a session once, in no order that matters.
 #[derive(Debug, Default)]
 pub struct Subscribers {
     list: SmallVec<[Subscriber; 1]>,
-    /// Where each session stands in `list`; there iff the list is, or once was, long.
-    places: Option<Box<FxHashMap<SessionNo, u32>>>,
+    /// Where each stands in `list`; there iff the list is, or once was, long.
+    places: Option<Box<FxHashMap<Who, u32>>>,
 }
 
 impl Subscribers {
-    /// Adds a subscriber; true if its session was in the list and has been replaced.
+    /// Adds a subscriber; true if it was in the list and has been replaced.
     pub fn insert(&mut self, subscriber: Subscriber) -> bool {
-        if let Some(place) = self.place(subscriber.session) {
+        if let Some(place) = self.place(who(&subscriber)) {
             self.list[place] = subscriber;
             return true;
         }
         if let Some(places) = &mut self.places {
-            places.insert(subscriber.session, number(self.list.len()));
+            places.insert(who(&subscriber), number(self.list.len()));
         }
         self.list.push(subscriber);
         if self.list.len() > INDEX_FROM && self.places.is_none() {
             let sessions = self.list.iter().enumerate();
-            let places = sessions.map(|(place, found)| (found.session, number(place)));
+            let places = sessions.map(|(place, found)| (who(found), number(place)));
             self.places = Some(Box::new(places.collect()));
         }
         false
     }
 
-    /// Removes a session; true if it was in the list.
-    pub fn remove(&mut self, session: SessionNo) -> bool {
-        let Some(place) = self.place(session) else { return false };
+    /// Removes a subscriber; true if it was in the list.
+    pub fn remove(&mut self, of: Who) -> bool {
+        let Some(place) = self.place(of) else { return false };
         self.list.swap_remove(place);
         if let Some(places) = &mut self.places {
-            places.remove(&session);
+            places.remove(&of);
             if let Some(moved) = self.list.get(place) {
-                places.insert(moved.session, number(place));
+                places.insert(who(moved), number(place));
             }
         }
         if self.list.is_empty() {
@@ -53,15 +57,15 @@ impl Subscribers {
         true
     }
 
-    /// The subscriber of a session.
+    /// The subscriber of a stream.
     #[must_use]
-    pub fn get(&self, session: SessionNo) -> Option<&Subscriber> {
-        self.list.get(self.place(session)?)
+    pub fn get(&self, of: Who) -> Option<&Subscriber> {
+        self.list.get(self.place(of)?)
     }
 
-    /// The subscriber of a session, to change it.
-    pub fn get_mut(&mut self, session: SessionNo) -> Option<&mut Subscriber> {
-        let place = self.place(session)?;
+    /// The subscriber of a stream, to change it.
+    pub fn get_mut(&mut self, of: Who) -> Option<&mut Subscriber> {
+        let place = self.place(of)?;
         self.list.get_mut(place)
     }
 
@@ -77,12 +81,17 @@ impl Subscribers {
         self.list.is_empty()
     }
 
-    fn place(&self, session: SessionNo) -> Option<usize> {
+    fn place(&self, of: Who) -> Option<usize> {
         match &self.places {
-            Some(places) => places.get(&session).map(|place| *place as usize),
-            None => self.list.iter().position(|found| found.session == session),
+            Some(places) => places.get(&of).map(|place| *place as usize),
+            None => self.list.iter().position(|found| who(found) == of),
         }
     }
+}
+
+/// Whose a subscription is.
+pub(super) fn who(subscriber: &Subscriber) -> Who {
+    (subscriber.session, subscriber.tag)
 }
 
 fn number(place: usize) -> u32 {
@@ -106,11 +115,11 @@ mod tests {
             assert!(list.insert(subscriber(session)));
         }
         for session in (0..many).rev().filter(|session| session % 3 != 0) {
-            assert!(list.remove(SessionNo(session)));
-            assert!(!list.remove(SessionNo(session)));
+            assert!(list.remove(one(session)));
+            assert!(!list.remove(one(session)));
         }
         for session in 0..many {
-            assert_eq!(list.get_mut(SessionNo(session)).is_some(), session % 3 == 0, "{session}");
+            assert_eq!(list.get_mut(one(session)).is_some(), session % 3 == 0, "{session}");
         }
         assert_eq!(list.as_slice().len() as u64, many.div_ceil(3));
     }
@@ -122,15 +131,20 @@ mod tests {
             list.insert(subscriber(session));
         }
         for session in 0..100 {
-            list.remove(SessionNo(session));
+            list.remove(one(session));
         }
         assert!(list.is_empty() && list.places.is_none() && !list.list.spilled());
+    }
+
+    fn one(session: u64) -> Who {
+        (SessionNo(session), StreamTag::CONTROL)
     }
 
     fn subscriber(session: u64) -> Subscriber {
         Subscriber {
             shard: ShardIndex(0),
             session: SessionNo(session),
+            tag: StreamTag::CONTROL,
             client: "c".into(),
             options: Subscription::with_qos(QoS::AtMostOnce),
             durable: false,

@@ -79,10 +79,10 @@ fn other_nodes_hear_of_the_first_and_the_last_subscriber_of_a_route() {
         ("$share/h/a/+", Some("$share/h/a/+")),
     ] {
         for (session, withdraw) in [(1, None), (2, withdraw)] {
-            let outcome = router.unsubscribe(&filter(text), SessionNo(session));
+            let outcome = router.unsubscribe(&filter(text), SessionNo(session), StreamTag::CONTROL);
             assert_eq!((outcome.existed, outcome.withdraw), (true, withdraw.map(filter)), "{text}");
         }
-        assert!(!router.unsubscribe(&filter(text), SessionNo(1)).existed);
+        assert!(!router.unsubscribe(&filter(text), SessionNo(1), StreamTag::CONTROL).existed);
     }
     assert_eq!((router.routes().len(), router.filter_count()), (0, 0));
     assert_eq!(router.subscription_count(), 0);
@@ -180,7 +180,7 @@ fn a_group_prefers_members_here_and_else_sends_to_one_node() {
     let found = matches(&router, "a", Origin::Here, "p");
     assert_eq!(remotes(&found), ["6 plain $share/h/a"]);
 
-    router.unsubscribe(&filter("$share/g/a"), SessionNo(1));
+    router.unsubscribe(&filter("$share/g/a"), SessionNo(1), StreamTag::CONTROL);
     for expected in [
         ["5 $share/g/a $share/h/a", "6 plain"].as_slice(),
         &["6 plain $share/g/a $share/h/a"],
@@ -257,9 +257,9 @@ fn every_change_is_a_new_generation_and_nothing_else_is() {
     changed("subscribe", true);
     sessions(&router, "a");
     changed("matches", false);
-    router.unsubscribe(&filter("b"), SessionNo(1));
+    router.unsubscribe(&filter("b"), SessionNo(1), StreamTag::CONTROL);
     changed("unsubscribe what is not there", false);
-    router.unsubscribe(&filter("a"), SessionNo(1));
+    router.unsubscribe(&filter("a"), SessionNo(1), StreamTag::CONTROL);
     changed("unsubscribe", true);
     router.set_remote(NodeKey(1), &["a"], &[]);
     changed("set_remote", true);
@@ -300,7 +300,8 @@ impl Naive {
             Step::Unsubscribe { filter: text, session } => {
                 let existed = self.local.remove(&(text.clone(), *session));
                 let last = existed && !self.wanted_here(text);
-                let outcome = router.unsubscribe(&filter(text), SessionNo(*session));
+                let outcome =
+                    router.unsubscribe(&filter(text), SessionNo(*session), StreamTag::CONTROL);
                 let withdraw = (last && !text.starts_with("$local/")).then(|| filter(text));
                 assert_eq!(outcome, UnsubscribeOutcome { existed, withdraw });
             }
@@ -460,6 +461,7 @@ fn subscriber(session: u64, options: Subscription) -> Subscriber {
     Subscriber {
         shard: ShardIndex(0),
         session: SessionNo(session),
+        tag: StreamTag::CONTROL,
         client: format!("c{session}").into(),
         options,
         durable: true,

@@ -11,10 +11,12 @@ use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_model::{Claim, Class, ClientKey, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
+use verge_mqtt_proto::session::StreamTag;
 use verge_mqtt_proto::topic::filter::TopicFilter;
 use verge_storage::Batch;
 use verge_storage::promise::Promise;
 
+pub use super::streams::api::{StreamCode, StreamEnd, StreamKind, StreamNo};
 pub use super::terms::Terms;
 
 /// A connection of this shard, as its driver numbers it. Never re-used within a process.
@@ -70,6 +72,8 @@ pub struct Delivery {
     pub retain: bool,
     /// Identifiers of the matching subscriptions.
     pub subscription_ids: SmallVec<[u32; 2]>,
+    /// The stream its subscriptions were made on.
+    pub tag: StreamTag,
     /// Whether a row was written.
     pub stored: bool,
     /// The shared subscription that chose the session.
@@ -319,6 +323,24 @@ pub enum Output {
     Hub(HubMail),
     /// Offer the connection's unconsumed bytes again: it was waiting and now goes on.
     Feed(ConnId),
+    /// Offer a stream's unconsumed bytes, and its end if it came: its connection was accepted.
+    FeedStream {
+        /// The connection.
+        conn: ConnId,
+        /// The stream.
+        stream: StreamNo,
+    },
+    /// End a stream; its connection goes on. The stream is forgotten.
+    CloseStream {
+        /// The connection.
+        conn: ConnId,
+        /// The stream.
+        stream: StreamNo,
+        /// Its last output, to be followed by FIN; none if it is reset.
+        last: Bytes,
+        /// RESET_STREAM and STOP_SENDING with this code; `None`: FIN.
+        code: Option<StreamCode>,
+    },
     /// Write what is in the connection's output, then close it. The connection is forgotten.
     Close {
         /// The connection.

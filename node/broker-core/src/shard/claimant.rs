@@ -13,7 +13,7 @@ use verge_mesh_proto::handover::{
     TransferEntry,
 };
 use verge_model::{Claim, ClientKey, NodeKey, Now};
-use verge_mqtt_proto::session::{Entry, InflightState, OrderKey};
+use verge_mqtt_proto::session::{Entry, InflightState, OrderKey, StreamTag};
 use verge_mqtt_proto::{PacketId, QoS, ReasonCode};
 use verge_storage::key::LANE_OWN;
 use verge_storage::record::QueueState;
@@ -201,10 +201,16 @@ impl Shard {
         // Ids received by the giver count as long as the client was not told anything else. A
         // client that was served before the header came has sent those PUBLISH again.
         if first && decides {
-            for id in header.received.iter().filter_map(|id| PacketId::new(*id)) {
+            let mut ids = header.received.iter().copied();
+            for id in ids.by_ref().map_while(PacketId::new) {
                 session.inbound.handle_publish(id);
                 self.turn.batch.put_received(no.0, id.get());
             }
+            let on_streams: Vec<PacketId> = ids.filter_map(PacketId::new).collect();
+            for id in &on_streams {
+                self.turn.batch.put_received_on_stream(no.0, id.get());
+            }
+            session.restore_received(on_streams);
         }
         for id in &header.settled {
             if session.seen.note(*id) {
@@ -255,8 +261,8 @@ impl Shard {
         let token = self.number();
         let Some(session) = self.sessions.get_mut(&no) else { return };
         // A filter that another shard has a subscriber of may still be on its way to the hub.
-        for filter in session.subscriptions.keys() {
-            self.turn.outputs.push_back(Output::Hub(HubMail::AddRoute(filter.clone())));
+        for filter in session.filters() {
+            self.turn.outputs.push_back(Output::Hub(HubMail::AddRoute(filter)));
         }
         if let Some(earlier) = session.routes_token.replace(token) {
             self.settling.remove(&earlier);
@@ -348,6 +354,8 @@ impl Shard {
             qos: QoS::from_bits(transfer.qos).unwrap_or(message.qos),
             retain: transfer.retain,
             subscription_ids: SmallVec::from_vec(transfer.subscription_ids),
+            // Its stream was one of the giver's connection.
+            tag: StreamTag::CONTROL,
             stored: session.is_durable(),
             share: share_of(transfer.share),
             message,

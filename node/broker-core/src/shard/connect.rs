@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use verge_mesh_proto::crdt::sessions::{FragmentState, RegistryEntry};
 use verge_model::{Claim, ClientKey, Millis, Now};
-use verge_mqtt_proto::session::Will;
+use verge_mqtt_proto::session::{StreamTag, Will};
 use verge_mqtt_proto::topic::alias::OutboundAliases;
 use verge_mqtt_proto::{
     Connack, ConnackProperties, Connect, Granted, OwnedPublishProperties, QoS, ReasonCode,
@@ -29,7 +29,6 @@ use super::connection::{Conn, Phase};
 use super::session::Session;
 use super::turn::Effect;
 use super::{Lookup, Shard};
-use crate::record::subscription_from_entry;
 
 /// "If the Session Expiry Interval is 0xFFFFFFFF, the Session does not expire." (3.1.2.11.2)
 const NEVER_EXPIRES: u32 = u32::MAX;
@@ -225,36 +224,6 @@ impl Shard {
         self.arm(no);
     }
 
-    /// Installs the subscriptions that the registry entry of a session names.
-    pub(super) fn adopt_subscriptions(&mut self, no: SessionNo) {
-        let Some(session) = self.sessions.get_mut(&no) else { return };
-        let Some(entry) = &session.entry else { return };
-        let mut wanted = std::collections::BTreeMap::new();
-        for subscription in entry.subscriptions().into_values() {
-            match subscription_from_entry(&subscription) {
-                Ok((filter, subscription)) => {
-                    wanted.insert(filter, subscription);
-                }
-                Err(error) => tracing::warn!(%error, "a replicated subscription was left out"),
-            }
-        }
-        let gone: Vec<_> =
-            session.subscriptions.keys().filter(|f| !wanted.contains_key(*f)).cloned().collect();
-        let durable = session.is_durable();
-        session.subscriptions = wanted.clone();
-        for filter in gone {
-            self.turn.batch.delete_subscription(no.0, filter.as_str());
-            self.unroute(no, &filter);
-        }
-        for (filter, subscription) in wanted {
-            if durable {
-                let record = crate::record::subscription_to_record(&subscription);
-                self.turn.batch.put_subscription(no.0, filter.as_str(), &record);
-            }
-            self.route(no, &filter, subscription);
-        }
-    }
-
     /// Serves the waiting CONNECT of a session, whose state is now known as well as it will be.
     pub(super) fn admit_pending(&mut self, no: SessionNo, session_present: bool, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
@@ -263,6 +232,9 @@ impl Shard {
             // The client forgets what it had; so do we, but for what comes with open fragments.
             let filters: Vec<_> = session.subscriptions.keys().cloned().collect();
             session.subscriptions.clear();
+            if let Some(streams) = &mut session.streams {
+                streams.detached.clear();
+            }
             if let Some(entry) = &mut session.entry {
                 for filter in &filters {
                     entry.unsubscribe(filter.as_str());
@@ -270,7 +242,7 @@ impl Shard {
             }
             for filter in filters {
                 self.turn.batch.delete_subscription(no.0, filter.as_str());
-                self.unroute(no, &filter);
+                self.unroute(no, StreamTag::CONTROL, &filter);
             }
         }
         self.attach(no, *pending, session_present, now);
@@ -332,10 +304,7 @@ impl Shard {
         let durable = session.is_durable();
         if durable && self.config.mesh && session.entry.is_none() {
             let mut entry = RegistryEntry::new(session.claim, false);
-            for (filter, subscription) in &session.subscriptions {
-                let subscription = crate::record::subscription_to_entry(filter, subscription);
-                entry.subscribe(session.claim, subscription);
-            }
+            session.note_subscriptions(&mut entry);
             session.entry = Some(Box::new(entry));
         }
         if durable || was_durable {
@@ -392,6 +361,7 @@ impl Shard {
         self.mark_dirty(id);
         self.arm_connection(id, now);
         self.turn.outputs.push_back(Output::Feed(id));
+        self.feed_streams(id);
         self.pump(no, now);
     }
 

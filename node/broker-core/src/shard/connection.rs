@@ -12,6 +12,8 @@ use verge_mqtt_proto::{
 };
 
 use super::api::{ConnId, ConnectionInfo, Output, SessionNo, ShardConfig};
+use super::streams::Streams;
+use super::streams::api::Via;
 use super::{Shard, Timer, words};
 
 /// Room a new connection's output has: most connections are idle and need none.
@@ -37,6 +39,8 @@ pub(super) struct Conn {
     /// There once the client is accepted, if it takes topic aliases.
     pub(super) aliases: Option<Box<OutboundAliases>>,
     pub(super) dirty: bool,
+    /// Streams beside the control stream; most transports have none.
+    pub(super) streams: Option<Box<Streams>>,
     pub(super) phase: Phase,
     pub(super) client: Option<ClientKey>,
     pub(super) clean_start: bool,
@@ -68,6 +72,7 @@ impl Conn {
             out: BytesMut::with_capacity(OUTPUT_ROOM),
             aliases: None,
             dirty: false,
+            streams: None,
             phase: Phase::Fresh,
             client: None,
             clean_start: false,
@@ -119,7 +124,7 @@ impl Shard {
         match conn.machine.handle_bytes(input, now.mono) {
             Ok(None) => None,
             Ok(Some((event, used))) => {
-                self.handle_event(id, event, now);
+                self.handle_event(Via::control(id), event, now);
                 Some(used)
             }
             Err(reason) => {
@@ -129,34 +134,36 @@ impl Shard {
         }
     }
 
-    fn handle_event(&mut self, id: ConnId, event: Event<'_>, now: Now) {
+    /// Does what a client asks for on one of its streams.
+    pub(super) fn handle_event(&mut self, via: Via, event: Event<'_>, now: Now) {
+        let id = via.conn;
         match event {
             Event::Connect(connect) => self.handle_connect(id, &connect, now),
-            Event::Publish(publish) => self.handle_publish(id, &publish, now),
-            Event::Subscribe(subscribe) => self.handle_subscribe(id, &subscribe, now),
-            Event::Unsubscribe(unsubscribe) => self.handle_unsubscribe(id, &unsubscribe, now),
-            Event::Pingreq => self.write_raw(id, &PINGRESP),
+            Event::Publish(publish) => self.handle_publish(via, &publish, now),
+            Event::Subscribe(subscribe) => self.handle_subscribe(via, &subscribe, now),
+            Event::Unsubscribe(unsubscribe) => self.handle_unsubscribe(via, &unsubscribe, now),
+            Event::Pingreq => self.write_raw(via, &PINGRESP),
             Event::Disconnect(disconnect) => self.handle_disconnect(id, &disconnect, now),
             // No Authentication Method is offered, so nothing prepared an AUTH [MQTT-4.12.0-6].
             Event::Auth(_) => self.disconnect(id, ReasonCode::ProtocolError, now),
             Event::Puback { packet_id, .. } => {
                 if let Some(no) = self.session_of(id) {
-                    self.handle_puback(no, packet_id, now);
+                    self.handle_puback(via, no, packet_id, now);
                 }
             }
             Event::Pubrec { packet_id, reason } => {
                 if let Some(no) = self.session_of(id) {
-                    self.handle_pubrec(id, no, packet_id, !reason.is_error(), now);
+                    self.handle_pubrec(via, no, packet_id, !reason.is_error(), now);
                 }
             }
             Event::Pubrel { packet_id, .. } => {
                 if let Some(no) = self.session_of(id) {
-                    self.handle_pubrel(id, no, packet_id);
+                    self.handle_pubrel(via, no, packet_id);
                 }
             }
             Event::Pubcomp { packet_id, .. } => {
                 if let Some(no) = self.session_of(id) {
-                    self.handle_pubcomp(no, packet_id, now);
+                    self.handle_pubcomp(via, no, packet_id, now);
                 }
             }
         }
@@ -245,12 +252,15 @@ impl Shard {
     /// Writes an acknowledgement.
     pub(super) fn acknowledge(
         &mut self,
-        id: ConnId,
+        via: Via,
         kind: AckKind,
         packet_id: PacketId,
         reason: ReasonCode,
     ) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if !via.stream.is_control() {
+            return self.acknowledge_on_stream(via, kind, packet_id, reason);
+        }
+        let Some(conn) = self.conns.get_mut(&via.conn) else { return };
         let mut ack = Ack::new(kind, packet_id, reason);
         if reason.is_error() {
             ack.properties.reason_string = conn.words(words::of_publish(reason));
@@ -262,13 +272,16 @@ impl Shard {
             AckKind::Pubcomp => conn.machine.on_pubcomp_sent(packet_id),
             AckKind::Pubrel => {}
         }
-        self.mark_dirty(id);
+        self.mark_dirty(via.conn);
     }
 
-    pub(super) fn write_raw(&mut self, id: ConnId, bytes: &[u8]) {
-        if let Some(conn) = self.conns.get_mut(&id) {
+    pub(super) fn write_raw(&mut self, via: Via, bytes: &[u8]) {
+        if !via.stream.is_control() {
+            return self.write_raw_on_stream(via, bytes);
+        }
+        if let Some(conn) = self.conns.get_mut(&via.conn) {
             conn.out.extend_from_slice(bytes);
-            self.mark_dirty(id);
+            self.mark_dirty(via.conn);
         }
     }
 

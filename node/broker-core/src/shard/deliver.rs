@@ -1,6 +1,6 @@
 //! Messages owed to sessions of this shard, outward (MQTT 5.0, 4.3, 4.4, 4.9).
 
-use verge_model::Now;
+use verge_model::{Class, Now};
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{Entry, Inflight, OrderKey, Received, Step};
 use verge_mqtt_proto::topic::alias::{AliasUse, SET_BYTES_MAX};
@@ -10,10 +10,12 @@ use verge_storage::record::{QueueRecord, QueueState};
 use verge_storage::{Batch, StoreError};
 
 use super::Shard;
-use super::api::{ConnId, Delivery, HubMail, Output, SessionNo};
+use super::api::{Delivery, HubMail, Output, SessionNo, StreamNo};
 use super::connection::Conn;
 use super::session::Session;
-use super::turn::Effect;
+use super::streams::api::Via;
+use super::turn::{Effect, Turn};
+use crate::counters::Counters;
 use crate::ledger::{DropReason, Ledger, Opened, Settled};
 use crate::planner::Deliveries;
 
@@ -53,7 +55,7 @@ impl Shard {
             sealed = session.is_sealed(),
             "delivery"
         );
-        if session.seen.contains(delivery.message.id) {
+        if session.seen.contains(delivery.message.id) && !session.is_for_another_stream(&delivery) {
             self.shared.counters.duplicate_suppressed(1);
             delete_row(no, &entry_of(delivery), &mut self.turn.batch);
             return;
@@ -61,7 +63,18 @@ impl Shard {
         if session.seen.note(delivery.message.id) && delivery.stored {
             self.turn.batch.put_seen(no.0, delivery.message.id, now.wall);
         }
+        if let Some(streams) = &mut session.streams {
+            streams.note_delivery(&delivery);
+        }
         self.shared.ledger.open(Opened::Accepted, 1);
+        if !delivery.tag.is_control() && self.is_for_ended_stream(&delivery) {
+            let settled = Settled::Dropped(DropReason::StreamEnded);
+            for (entry, _) in self.redeliver(no, vec![(entry_of(delivery), None)], false, now) {
+                self.settle(no, &entry, settled, now);
+            }
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&no) else { return };
         if let Err((_, entry)) = session.outbound.enqueue(entry_of(delivery)) {
             let settled = Settled::Dropped(DropReason::QueueFull);
             self.shared.ledger.settle(settled, 1);
@@ -83,7 +96,9 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.session().is_some()) else {
             return;
         };
-        if conn.out.len() >= self.config.output_bytes_high {
+        // Nobody wants it who ended the stream it is for.
+        let Some(stream) = conn.stream_of(session, delivery.tag) else { return };
+        if conn.output_len(stream) >= self.config.output_bytes_high {
             self.shared.counters.dropped_qos0(1);
             return;
         }
@@ -99,9 +114,9 @@ impl Shard {
             properties: &delivery.message.properties,
             payload: &delivery.message.payload,
         };
-        if write_publish(conn, &parts) {
+        if write_publish(conn, stream, delivery.message.class, &parts) {
             self.shared.counters.sent(QoS::AtMostOnce);
-            self.mark_dirty(id);
+            self.mark_grown(Via { conn: id, stream });
         } else {
             self.shared.counters.dropped_qos0(1);
         }
@@ -113,6 +128,9 @@ impl Shard {
         let Some(session) = sessions.get_mut(&no) else { return };
         let Some(id) = session.conn else { return };
         let Some(conn) = conns.get_mut(&id) else { return };
+        if conn.streams.is_some() {
+            return self.pump_streams(no, now);
+        }
         let mut written = false;
         while conn.out.len() < config.output_bytes_high {
             // What expired, or is larger than the client takes, is settled without being sent
@@ -124,29 +142,14 @@ impl Shard {
             let Some(step) = session.outbound.next_step() else { break };
             match step {
                 Step::Publish(packet_id) => {
-                    let Some(inflight) = session.outbound.inflight(packet_id) else { continue };
-                    let qos = inflight.entry.qos;
-                    if inflight.entry.stored {
-                        let state = QueueState::Sent { packet_id: packet_id.get() };
-                        put_row(no, &inflight.entry, state, now, &mut turn.batch);
-                        if qos == QoS::ExactlyOnce {
-                            // Should the node end here, the next life must know the id the client
-                            // has seen; a PUBLISH waits for it.
-                            turn.promise(conn.info.promise);
-                            turn.when_durable(Effect::Publish { session: no, packet_id });
-                            continue;
-                        }
-                    }
-                    written |= send_inflight(session, conn, packet_id, now);
-                    shared.counters.sent(qos);
+                    let counters = &shared.counters;
+                    let sent = first_publish(session, conn, packet_id, turn, counters, now);
+                    written |= sent.is_some();
                 }
                 Step::PublishAgain(packet_id) => {
-                    written |= send_inflight(session, conn, packet_id, now);
+                    written |= send_inflight(session, conn, packet_id, now).is_some();
                 }
-                Step::ReleaseAgain(packet_id) => {
-                    let pubrel = Ack::new(AckKind::Pubrel, packet_id, ReasonCode::Success);
-                    written |= conn.write(&pubrel);
-                }
+                Step::ReleaseAgain(packet_id) => written |= write_pubrel(conn, packet_id),
             }
         }
         if written {
@@ -154,7 +157,10 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_puback(&mut self, no: SessionNo, packet_id: PacketId, now: Now) {
+    pub(super) fn handle_puback(&mut self, via: Via, no: SessionNo, packet_id: PacketId, now: Now) {
+        if !self.acknowledges(via, no, packet_id) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&no) else { return };
         if let Some(entry) = session.outbound.handle_puback(packet_id) {
             self.delivered(no, &entry, now);
@@ -164,12 +170,16 @@ impl Shard {
 
     pub(super) fn handle_pubrec(
         &mut self,
-        id: ConnId,
+        via: Via,
         no: SessionNo,
         packet_id: PacketId,
         success: bool,
         now: Now,
     ) {
+        if !self.acknowledges(via, no, packet_id) {
+            let reason = ReasonCode::PacketIdentifierNotFound;
+            return self.acknowledge(via, AckKind::Pubrel, packet_id, reason);
+        }
         let Some(session) = self.sessions.get_mut(&no) else { return };
         match session.outbound.handle_pubrec(packet_id, success) {
             Received::Release => {
@@ -177,11 +187,11 @@ impl Shard {
                 if let Some(inflight) = row {
                     let state = QueueState::Released { packet_id: packet_id.get() };
                     put_row(no, &inflight.entry, state, now, &mut self.turn.batch);
-                    let promise = self.conns.get(&id).map(|conn| conn.info.promise);
+                    let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
                     self.turn.promise(promise.unwrap_or_default());
-                    self.turn.when_durable(Effect::Release { conn: id, packet_id });
+                    self.turn.when_durable(Effect::Release { via, packet_id });
                 } else {
-                    self.acknowledge(id, AckKind::Pubrel, packet_id, ReasonCode::Success);
+                    self.acknowledge(via, AckKind::Pubrel, packet_id, ReasonCode::Success);
                 }
             }
             Received::Refused(entry) => {
@@ -191,12 +201,21 @@ impl Shard {
             }
             Received::Unknown => {
                 let reason = ReasonCode::PacketIdentifierNotFound;
-                self.acknowledge(id, AckKind::Pubrel, packet_id, reason);
+                self.acknowledge(via, AckKind::Pubrel, packet_id, reason);
             }
         }
     }
 
-    pub(super) fn handle_pubcomp(&mut self, no: SessionNo, packet_id: PacketId, now: Now) {
+    pub(super) fn handle_pubcomp(
+        &mut self,
+        via: Via,
+        no: SessionNo,
+        packet_id: PacketId,
+        now: Now,
+    ) {
+        if !self.acknowledges(via, no, packet_id) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&no) else { return };
         if let Some(entry) = session.outbound.handle_pubcomp(packet_id) {
             self.delivered(no, &entry, now);
@@ -220,8 +239,8 @@ impl Shard {
             Effect::Deliver(deliveries) | Effect::Redeliver(deliveries) => {
                 self.hand_out(deliveries);
             }
-            Effect::Acknowledge { conn, kind, packet_id, reason } => {
-                self.acknowledge(conn, kind, packet_id, reason);
+            Effect::Acknowledge { via, kind, packet_id, reason } => {
+                self.acknowledge(via, kind, packet_id, reason);
             }
             Effect::Publish { session: no, packet_id } => {
                 let Some(session) = self.sessions.get_mut(&no) else { return };
@@ -231,15 +250,16 @@ impl Shard {
                 else {
                     return;
                 };
-                if send_inflight(session, conn, packet_id, now) {
+                if let Some(stream) = send_inflight(session, conn, packet_id, now) {
                     self.shared.counters.sent(QoS::ExactlyOnce);
-                    self.mark_dirty(id);
+                    self.mark_grown(Via { conn: id, stream });
                 }
             }
-            Effect::Release { conn, packet_id } => {
-                self.acknowledge(conn, AckKind::Pubrel, packet_id, ReasonCode::Success);
+            Effect::Release { via, packet_id } => {
+                self.acknowledge(via, AckKind::Pubrel, packet_id, ReasonCode::Success);
             }
-            Effect::Packet { conn, packet } => self.write_raw(conn, &packet),
+            Effect::Packet { via, packet } => self.write_raw(via, &packet),
+            Effect::FinishStream(via) => self.finish_stream(via),
             Effect::Connected { conn, session, session_present } => {
                 self.connected(conn, session, session_present, now);
             }
@@ -265,16 +285,18 @@ impl Shard {
             Effect::Deliver(deliveries) => self.shared.counters.refused_storage(deliveries.len()),
             // Their publishers were told long ago that they are kept.
             Effect::Redeliver(deliveries) => self.hand_out(deliveries),
-            Effect::Acknowledge { conn, kind, packet_id, .. } => {
-                self.refuse(conn, kind, packet_id, now);
+            Effect::Acknowledge { via, kind, packet_id, .. } => {
+                self.refuse(via, kind, packet_id, now);
             }
             Effect::Connected { conn, .. } => {
                 self.refuse_connect(conn, ReasonCode::ServerUnavailable, now);
             }
-            Effect::Packet { conn, .. } => {
+            Effect::Packet { via, .. } => {
                 // A SUBACK or UNSUBACK that cannot be given: the client asks again.
-                self.disconnect(conn, ReasonCode::ImplementationSpecificError, now);
+                self.disconnect(via.conn, ReasonCode::ImplementationSpecificError, now);
             }
+            // Its row may be left, as after a crash; the stream is over all the same.
+            Effect::FinishStream(via) => self.finish_stream(via),
             Effect::Publish { .. } | Effect::Release { .. } => {
                 // The client is told again when it connects again.
             }
@@ -291,18 +313,18 @@ impl Shard {
     }
 
     /// Refuses a PUBLISH that could not be stored.
-    fn refuse(&mut self, id: ConnId, kind: AckKind, packet_id: PacketId, now: Now) {
-        let Some(conn) = self.conns.get(&id) else { return };
+    fn refuse(&mut self, via: Via, kind: AckKind, packet_id: PacketId, now: Now) {
+        let Some(conn) = self.conns.get(&via.conn) else { return };
         if kind == AckKind::Pubrec
             && let Some(session) = conn.session().and_then(|no| self.sessions.get_mut(&no))
         {
-            session.inbound.forget(packet_id);
+            session.forget_received(via.stream, packet_id);
         }
         if conn.version().is_v5() && kind != AckKind::Pubcomp {
-            self.acknowledge(id, kind, packet_id, ReasonCode::QuotaExceeded);
+            self.acknowledge(via, kind, packet_id, ReasonCode::QuotaExceeded);
         } else {
             // MQTT 3.1.1 has no way to refuse a PUBLISH but to close (3.1.1, 3.3.5).
-            self.disconnect(id, ReasonCode::QuotaExceeded, now);
+            self.disconnect(via.conn, ReasonCode::QuotaExceeded, now);
         }
     }
 }
@@ -315,6 +337,7 @@ fn entry_of(delivery: Delivery) -> Entry {
         qos: delivery.qos,
         retain: delivery.retain,
         subscription_ids: delivery.subscription_ids,
+        tag: delivery.tag,
         stored: delivery.stored,
         share: delivery.share,
     }
@@ -373,15 +396,19 @@ pub(super) fn settle_row(
 
 /// Removes the entry at the front of the queue if it must not be sent.
 fn drop_unsendable(session: &mut Session, conn: &Conn, now: Now) -> Option<(Entry, Settled)> {
-    let front = session.outbound.front()?;
-    let settled = if front.message.is_expired(now.wall) {
-        Settled::Expired
-    } else if !fits(conn, &front.message, front, now) {
-        Settled::Dropped(DropReason::TooLarge)
-    } else {
-        return None;
-    };
+    let settled = unsendable(conn, session.outbound.front()?, now)?;
     session.outbound.drop_front().map(|entry| (entry, settled))
+}
+
+/// Why an entry must not be sent, if it must not.
+pub(super) fn unsendable(conn: &Conn, entry: &Entry, now: Now) -> Option<Settled> {
+    if entry.message.is_expired(now.wall) {
+        Some(Settled::Expired)
+    } else if !fits(conn, &entry.message, entry, now) {
+        Some(Settled::Dropped(DropReason::TooLarge))
+    } else {
+        None
+    }
 }
 
 fn fits(conn: &Conn, message: &Message, entry: &Entry, now: Now) -> bool {
@@ -419,23 +446,70 @@ fn parts_of<'a>(
     }
 }
 
-/// Writes the PUBLISH of an entry in flight, if it is still due; true if it was written.
-fn send_inflight(session: &mut Session, conn: &mut Conn, packet_id: PacketId, now: Now) -> bool {
-    let Some(dup) = session.outbound.publishing(packet_id) else { return false };
-    let Some(Inflight { entry, .. }) = session.outbound.inflight(packet_id) else { return false };
-    let parts = parts_of(&entry.message, entry, Some(packet_id), dup, now);
-    write_publish(conn, &parts)
+/// Sends an entry that was just given its packet id; at QoS 2 when that is stored. Returns the
+/// stream it was written to.
+pub(super) fn first_publish(
+    session: &mut Session,
+    conn: &mut Conn,
+    packet_id: PacketId,
+    turn: &mut Turn,
+    counters: &Counters,
+    now: Now,
+) -> Option<StreamNo> {
+    let inflight = session.outbound.inflight(packet_id)?;
+    let qos = inflight.entry.qos;
+    if inflight.entry.stored {
+        let state = QueueState::Sent { packet_id: packet_id.get() };
+        put_row(session.no, &inflight.entry, state, now, &mut turn.batch);
+        if qos == QoS::ExactlyOnce {
+            // Should the node end here, the next life must know the id the client has seen; a
+            // PUBLISH waits for it.
+            turn.promise(conn.info.promise);
+            turn.when_durable(Effect::Publish { session: session.no, packet_id });
+            return None;
+        }
+    }
+    let sent = send_inflight(session, conn, packet_id, now);
+    counters.sent(qos);
+    sent
 }
 
-fn write_publish(conn: &mut Conn, parts: &PublishParts<'_>) -> bool {
+/// Writes the PUBLISH of an entry in flight, if it is still due; returns the stream it was written
+/// to.
+pub(super) fn send_inflight(
+    session: &mut Session,
+    conn: &mut Conn,
+    packet_id: PacketId,
+    now: Now,
+) -> Option<StreamNo> {
+    let dup = session.outbound.publishing(packet_id)?;
+    let Inflight { entry, .. } = session.outbound.inflight(packet_id)?;
+    let stream = conn.stream_of(session, entry.tag)?;
+    let parts = parts_of(&entry.message, entry, Some(packet_id), dup, now);
+    write_publish(conn, stream, entry.message.class, &parts).then_some(stream)
+}
+
+/// Writes a PUBREL once more, on the control stream.
+pub(super) fn write_pubrel(conn: &mut Conn, packet_id: PacketId) -> bool {
+    conn.write(&Ack::new(AckKind::Pubrel, packet_id, ReasonCode::Success))
+}
+
+fn write_publish(
+    conn: &mut Conn,
+    stream: StreamNo,
+    class: Class,
+    parts: &PublishParts<'_>,
+) -> bool {
     let version = conn.version();
     let size = parts.encoded_len(version);
     let limit = conn.machine.client_packet_bytes_max();
     if size > limit {
         return false;
     }
-    let Some(aliases) = &mut conn.aliases else {
-        return encode_publish(&mut conn.out, version, parts).is_ok();
+    // On other streams than the control stream none are used: aliases are a stream's own.
+    let Some(aliases) = conn.aliases.as_mut().filter(|_| stream.is_control()) else {
+        let Some(out) = conn.output_for(stream, class) else { return false };
+        return encode_publish(out, version, parts).is_ok();
     };
     // Chosen as the packet is written: in the order of the output, each alias is set before it
     // stands alone. [MQTT-3.3.2-7]

@@ -135,6 +135,8 @@ impl Shard {
         let linger = self.config.handover_linger;
         let Some(session) = self.sessions.get_mut(&no) else { return };
         session.outbound.disconnected();
+        self.detach_streams(no);
+        let Some(session) = self.sessions.get_mut(&no) else { return };
         session.hold_until = None;
         session.outbound.hold(Hold::None);
         session.will_due = None;
@@ -379,13 +381,25 @@ fn header_of(session: &mut Session, now: Now) -> SealedHeader {
         fragment: session.claim,
         end,
         entries: session.outbound.len() as u64,
-        received: session.inbound.iter().map(|id| id.get()).collect(),
+        received: received_of(session),
         settled: session.over(now.wall),
         will: session.will.as_deref().map(will_to_record),
         session_expiry_secs: session.expiry_secs,
         subscriptions: session.encoded_entry(),
         open_fragments: session.fragments.keys().copied().collect(),
     }
+}
+
+/// Packet ids received on the control stream; then, if there are any, 0 and those received on other
+/// streams.
+fn received_of(session: &Session) -> Vec<u16> {
+    let mut received: Vec<u16> = session.inbound.iter().map(|id| id.get()).collect();
+    let on_streams = session.received_on_streams();
+    if !on_streams.is_empty() {
+        received.push(0);
+        received.extend(on_streams.iter().map(|id| id.get()));
+    }
+    received
 }
 
 /// The next entries after a cursor, and whether there are more.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use verge_model::{ClientKey, Now};
+use verge_mqtt_proto::session::StreamTag;
 use verge_mqtt_proto::{Disconnect, ReasonCode};
 use verge_storage::Promise;
 
@@ -71,6 +72,8 @@ impl Shard {
         }
         session.conn = None;
         session.outbound.disconnected();
+        self.detach_streams(no);
+        let Some(session) = self.sessions.get_mut(&no) else { return };
         if !will_counts {
             session.will = None;
         }
@@ -130,8 +133,9 @@ impl Shard {
     pub(super) fn end_session(&mut self, no: SessionNo, settled: Settled, now: Now) {
         let Some(mut session) = self.sessions.remove(&no) else { return };
         for filter in session.subscriptions.keys() {
-            self.unroute(no, filter);
+            self.unroute(no, StreamTag::CONTROL, filter);
         }
+        self.unroute_streams(no, &session);
         if let Some(will) = session.will.take().filter(|_| !session.is_sealed()) {
             // "when the Session ends" (3.1.3.2.2): a delayed Will is not lost with its session.
             if session.will_due.is_some() {
@@ -229,7 +233,7 @@ impl Shard {
         };
         sealed.closes_at = Some(now.mono + CLOSING);
         for filter in filters {
-            self.unroute(no, &filter);
+            self.unroute(no, StreamTag::CONTROL, &filter);
         }
         self.arm(no);
     }

@@ -24,6 +24,7 @@
 //! | `deliver` | messages owed, outward |
 //! | `redeliver` | what a member of a shared subscription leaves to the others |
 //! | `subscribe` | SUBSCRIBE, UNSUBSCRIBE |
+//! | [`streams`] | further streams of a connection: MQTT over QUIC |
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
 //! | `claimant`, `giver` | the two sides of a handover |
 //! | [`terms`] | what clients are granted |
@@ -43,6 +44,7 @@ mod redeliver;
 pub mod restore;
 mod seek;
 mod session;
+pub mod streams;
 mod subscribe;
 pub mod terms;
 #[cfg(test)]
@@ -297,6 +299,7 @@ impl Shard {
             assert_eq!(**client, session.client);
             assert!(!session.is_sealed());
             session.outbound.check_invariants();
+            self.check_streams(session);
         }
         for ((client, claim), no) in &self.sealed {
             let session = &self.sessions[no];

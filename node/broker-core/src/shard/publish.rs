@@ -13,19 +13,19 @@ use verge_mqtt_proto::{
 
 use super::Shard;
 use super::api::{ConnId, HubMail, Output, SessionNo};
-use super::connection::Conn;
+use super::streams::api::Via;
 use super::turn::Effect;
 use crate::planner::Plan;
 use crate::router::Origin;
 
 impl Shard {
-    pub(super) fn handle_publish(&mut self, id: ConnId, publish: &InboundPublish<'_>, now: Now) {
-        let Some(no) = self.conns.get(&id).and_then(Conn::session) else { return };
-        if publish.qos > self.config.qos_max && self.was_told_the_qos(id) {
-            return self.disconnect(id, ReasonCode::QosNotSupported, now);
+    pub(super) fn handle_publish(&mut self, via: Via, publish: &InboundPublish<'_>, now: Now) {
+        let Some(no) = self.session_of(via.conn) else { return };
+        if publish.qos > self.config.qos_max && self.was_told_the_qos(via.conn) {
+            return self.disconnect(via.conn, ReasonCode::QosNotSupported, now);
         }
         self.shared.counters.received(publish.qos);
-        if publish.qos == QoS::ExactlyOnce && self.received_before(id, no, publish) {
+        if publish.qos == QoS::ExactlyOnce && self.received_before(via, no, publish) {
             return;
         }
         let Some(session) = self.sessions.get(&no) else { return };
@@ -46,7 +46,7 @@ impl Shard {
             payload: Bytes::copy_from_slice(publish.payload),
             stored: StoredReferences::default(),
         });
-        let promise = rules.promise.or(self.conns.get(&id).map(|conn| conn.info.promise));
+        let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.info.promise));
         let plan = self.planner.plan(&message, Origin::Here, now, &mut self.turn.batch);
         if let Some(promise) = promise.filter(|_| plan.stored) {
             self.turn.promise(promise);
@@ -60,15 +60,15 @@ impl Shard {
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(packet_id)) => {
                 let kind = AckKind::Puback;
-                self.accept(plan, Some((id, kind, packet_id, reason)), false);
+                self.accept(plan, Some((via, kind, packet_id, reason)), false);
             }
             (QoS::ExactlyOnce, Some(packet_id)) => {
                 if durable {
-                    self.turn.batch.put_received(no.0, packet_id.get());
+                    self.store_received(via, no, packet_id);
                     self.turn.promise(promise.unwrap_or_default());
                 }
                 let kind = AckKind::Pubrec;
-                self.accept(plan, Some((id, kind, packet_id, reason)), durable);
+                self.accept(plan, Some((via, kind, packet_id, reason)), durable);
             }
             (QoS::AtMostOnce | QoS::AtLeastOnce | QoS::ExactlyOnce, _) => {
                 self.accept(plan, None, false);
@@ -113,23 +113,23 @@ impl Shard {
     fn accept(
         &mut self,
         plan: Plan,
-        ack: Option<(ConnId, AckKind, PacketId, ReasonCode)>,
+        ack: Option<(Via, AckKind, PacketId, ReasonCode)>,
         stored: bool,
     ) {
         let Plan { deliveries, stored: rows, .. } = plan;
         let waits = rows || stored || (ack.is_some() && self.turn.is_waiting());
         if !waits {
             self.hand_out(deliveries);
-            if let Some((conn, kind, packet_id, reason)) = ack {
-                self.acknowledge(conn, kind, packet_id, reason);
+            if let Some((via, kind, packet_id, reason)) = ack {
+                self.acknowledge(via, kind, packet_id, reason);
             }
             return;
         }
         if !deliveries.is_empty() {
             self.turn.when_durable(Effect::Deliver(deliveries));
         }
-        if let Some((conn, kind, packet_id, reason)) = ack {
-            self.turn.when_durable(Effect::Acknowledge { conn, kind, packet_id, reason });
+        if let Some((via, kind, packet_id, reason)) = ack {
+            self.turn.when_durable(Effect::Acknowledge { via, kind, packet_id, reason });
         }
     }
 
@@ -141,22 +141,22 @@ impl Shard {
     }
 
     /// Whether a QoS 2 PUBLISH came before; it is then acknowledged again, and no more.
-    fn received_before(&mut self, id: ConnId, no: SessionNo, publish: &InboundPublish<'_>) -> bool {
+    fn received_before(&mut self, via: Via, no: SessionNo, publish: &InboundPublish<'_>) -> bool {
         let (Some(session), Some(packet_id)) = (self.sessions.get_mut(&no), publish.packet_id)
         else {
             return true;
         };
-        match session.inbound.handle_publish(packet_id) {
+        match session.received(via.stream, packet_id, publish.dup) {
             Receipt::Fresh => false,
             Receipt::Again => {
                 let kind = AckKind::Pubrec;
                 let reason = ReasonCode::Success;
                 if self.turn.is_waiting() {
                     // The first one may be among what waits.
-                    let effect = Effect::Acknowledge { conn: id, kind, packet_id, reason };
+                    let effect = Effect::Acknowledge { via, kind, packet_id, reason };
                     self.turn.when_durable(effect);
                 } else {
-                    self.acknowledge(id, kind, packet_id, reason);
+                    self.acknowledge(via, kind, packet_id, reason);
                 }
                 true
             }
@@ -165,21 +165,21 @@ impl Shard {
 
     /// PUBREL. PUBCOMP lets the client use the id again, so it waits until the id is forgotten on
     /// disk; a repetition does not pass the first.
-    pub(super) fn handle_pubrel(&mut self, id: ConnId, no: SessionNo, packet_id: PacketId) {
+    pub(super) fn handle_pubrel(&mut self, via: Via, no: SessionNo, packet_id: PacketId) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let known = session.inbound.handle_pubrel(packet_id);
+        let known = session.released(via.stream, packet_id);
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         let kind = AckKind::Pubcomp;
         let durable = session.is_durable();
         if known && durable {
-            self.turn.batch.delete_received(no.0, packet_id.get());
-            let promise = self.conns.get(&id).map(|conn| conn.info.promise);
+            self.store_released(via, no, packet_id);
+            let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
             self.turn.promise(promise.unwrap_or_default());
         }
         if durable && self.turn.is_waiting() {
-            self.turn.when_durable(Effect::Acknowledge { conn: id, kind, packet_id, reason });
+            self.turn.when_durable(Effect::Acknowledge { via, kind, packet_id, reason });
         } else {
-            self.acknowledge(id, kind, packet_id, reason);
+            self.acknowledge(via, kind, packet_id, reason);
         }
     }
 }

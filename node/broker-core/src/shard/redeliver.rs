@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use verge_model::Now;
-use verge_mqtt_proto::session::{Entry, InflightState};
+use verge_mqtt_proto::session::{Entry, InflightState, StreamTag};
 use verge_mqtt_proto::{PacketId, QoS, TopicFilter};
 
 use super::Shard;
@@ -75,13 +75,22 @@ impl Shard {
         stay
     }
 
-    /// A session has unsubscribed from a group.
-    pub(super) fn member_left(&mut self, no: SessionNo, filter: &TopicFilter, now: Now) {
+    /// A stream of a session has unsubscribed from a group.
+    pub(super) fn member_left(
+        &mut self,
+        no: SessionNo,
+        tag: StreamTag,
+        filter: &TopicFilter,
+        now: Now,
+    ) {
         if filter.share().is_none() {
             return;
         }
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let taken = session.outbound.take_shared(false, |group| group == filter);
+        let streams = session.streams.as_deref();
+        let earlier = |of| streams.is_some_and(|streams| streams.is_earlier(of));
+        let here = |of| of == tag || (tag.is_control() && earlier(of));
+        let taken = session.outbound.take_shared(false, |group, of| group == filter && here(of));
         self.redeliver_or_keep(no, taken, false, now);
     }
 
@@ -95,7 +104,7 @@ impl Shard {
         if waits || session.seen.until.is_some() || !session.fragments.is_empty() {
             return;
         }
-        let taken = session.outbound.take_shared(true, |_| true);
+        let taken = session.outbound.take_shared(true, |_, _| true);
         self.redeliver_or_keep(no, taken, true, now);
     }
 

@@ -4,7 +4,7 @@
 //! their subscriptions and queues, retained messages, and what nobody refers to any more, which it
 //! deletes. A damaged row is reported and left out; it does not stop the node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -12,8 +12,8 @@ use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::{Import, ImportConfig};
 use verge_model::{MessageId, Now};
 use verge_mqtt_proto::message::Message;
-use verge_mqtt_proto::session::{Entry, InflightState, OrderKey, Subscription};
-use verge_mqtt_proto::{PacketId, QoS, RetainHandling, TopicFilter};
+use verge_mqtt_proto::session::{Entry, InflightState, OrderKey, StreamTag, Subscription};
+use verge_mqtt_proto::{PacketId, QoS, TopicFilter};
 use verge_storage::key::QueueKey;
 use verge_storage::record::{QueueRecord, QueueState, SessionRecord, SessionState};
 use verge_storage::{Batch, Store, StoreError, StoreRows};
@@ -25,7 +25,9 @@ use super::giver::REMINDER_FIRST;
 use super::redeliver::share_of;
 use super::session::{Fragment, Ownership, Sealed, Session};
 use crate::ledger::Opened;
-use crate::record::{message_from_afar, message_from_record, will_from_record};
+use crate::record::{
+    message_from_afar, message_from_record, subscription_from_record, will_from_record,
+};
 use crate::retained::RetainedValue;
 use crate::shared::NodeShared;
 
@@ -35,8 +37,11 @@ pub struct RestoredSession {
     no: u64,
     record: SessionRecord,
     subscriptions: Vec<(TopicFilter, Subscription)>,
+    /// Filters of those that were made on a stream other than the control stream.
+    on_streams: BTreeSet<TopicFilter>,
     queue: Vec<(QueueKey, QueueRecord, Arc<Message>)>,
     received: Vec<u16>,
+    received_on_streams: Vec<u16>,
     seen: Vec<MessageId>,
 }
 
@@ -127,32 +132,30 @@ fn load_session<S: Store + ?Sized>(
         no,
         record,
         subscriptions: Vec::new(),
+        on_streams: BTreeSet::new(),
         queue: Vec::new(),
         received: Vec::new(),
+        received_on_streams: Vec::new(),
         seen: Vec::new(),
     };
     for row in store.subscriptions_of(no) {
         let Some((key, record)) = readable(row, bad)? else { continue };
-        let handling = RetainHandling::from_bits(record.retain_handling);
-        let parsed = TopicFilter::parse(&key.filter).ok();
-        let (Some(filter), Some(qos), Some(retain_handling)) =
-            (parsed, QoS::from_bits(record.qos), handling)
-        else {
+        let parsed = (TopicFilter::parse(&key.filter), subscription_from_record(&record));
+        let (Ok(filter), Ok((subscription, on_stream))) = parsed else {
             damaged(&"a subscription that is none", bad);
             continue;
         };
-        let subscription = Subscription {
-            qos,
-            no_local: record.no_local,
-            retain_as_published: record.retain_as_published,
-            retain_handling,
-            id: record.subscription_id,
-        };
+        if on_stream {
+            session.on_streams.insert(filter.clone());
+        }
         session.subscriptions.push((filter, subscription));
     }
     for row in store.received_of(no) {
         let Some((key, _)) = readable(row, bad)? else { continue };
-        session.received.push(key.packet_id);
+        match key.on_stream {
+            false => session.received.push(key.packet_id),
+            true => session.received_on_streams.push(key.packet_id),
+        }
     }
     for row in store.seen_of(no) {
         let Some((key, _)) = readable(row, bad)? else { continue };
@@ -205,7 +208,8 @@ fn damaged(error: &dyn std::fmt::Display, bad: &mut u64) {
 impl Shard {
     /// Takes back a session, before the shard runs.
     pub fn restore(&mut self, restored: RestoredSession, now: Now) {
-        let RestoredSession { no, record, subscriptions, queue, received, seen } = restored;
+        let RestoredSession { no, record, subscriptions, on_streams, queue, .. } = restored;
+        let RestoredSession { received, received_on_streams, seen, .. } = restored;
         let no = SessionNo(no);
         let mut session = Session::new(
             no,
@@ -222,9 +226,11 @@ impl Shard {
                 None
             }
         });
-        session.entry = self.restored_entry(&record, &subscriptions);
         session.subscriptions = subscriptions.iter().cloned().collect();
+        session.set_detached(on_streams);
+        session.entry = self.restored_entry(&record, &session);
         session.inbound = received.into_iter().filter_map(PacketId::new).collect();
+        session.restore_received(received_on_streams.into_iter().filter_map(PacketId::new));
         for fragment in &record.open_fragments {
             let import = Import::new(ImportConfig::default(), now.mono);
             let state = Fragment { import, headed: fragment.headed };
@@ -283,7 +289,7 @@ impl Shard {
         }
         self.sessions.insert(no, session);
         for (filter, subscription) in subscriptions {
-            self.route(no, &filter, subscription);
+            self.route(no, StreamTag::CONTROL, &filter, subscription);
         }
         if !sealed {
             self.put_registry(no);
@@ -294,7 +300,7 @@ impl Shard {
     fn restored_entry(
         &self,
         record: &SessionRecord,
-        subscriptions: &[(TopicFilter, Subscription)],
+        session: &Session,
     ) -> Option<Box<RegistryEntry>> {
         if !self.config.mesh {
             return None;
@@ -306,10 +312,7 @@ impl Shard {
             }
         }
         let mut entry = RegistryEntry::new(record.claim, false);
-        for (filter, subscription) in subscriptions {
-            let subscription = crate::record::subscription_to_entry(filter, subscription);
-            entry.subscribe(record.claim, subscription);
-        }
+        session.note_subscriptions(&mut entry);
         Some(Box::new(entry))
     }
 }
@@ -320,6 +323,8 @@ fn restore_entry(session: &mut Session, key: QueueKey, row: QueueRecord, message
         qos: QoS::from_bits(row.qos).unwrap_or(message.qos),
         retain: row.retain,
         subscription_ids: SmallVec::from_vec(row.subscription_ids),
+        // Its stream is over, with the connection of the earlier life.
+        tag: StreamTag::CONTROL,
         stored: true,
         share: share_of(row.share),
         message,

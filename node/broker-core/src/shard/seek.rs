@@ -151,10 +151,7 @@ impl Shard {
         for fragment in older {
             entry.mark_drained(fragment);
         }
-        for (filter, subscription) in &session.subscriptions {
-            let subscription = crate::record::subscription_to_entry(filter, subscription);
-            entry.subscribe(session.claim, subscription);
-        }
+        session.note_subscriptions(&mut entry);
         session.entry = Some(entry);
         if session.is_durable() {
             let record = session.record();

@@ -21,6 +21,7 @@ use verge_storage::record::{FragmentRecord, SessionRecord, SessionState};
 
 use super::api::{ConnId, SessionNo, ShardConfig};
 use super::connect::PendingConnect;
+use super::streams::session::SessionStreams;
 use crate::record::will_to_record;
 
 /// How many settled messages a session remembers, and for how long: a copy of one may still be
@@ -80,7 +81,11 @@ pub(crate) struct Session {
     pub(crate) disconnected_at: Option<UnixMillis>,
     /// When the session ends, if nobody connects.
     pub(crate) expires_due: Option<Millis>,
+    /// Those of the control stream, and those that were made on other streams of an earlier
+    /// connection.
     pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
+    /// What it keeps of streams beside the control stream.
+    pub(in crate::shard) streams: Option<Box<SessionStreams>>,
     /// What the homes of the session are told; absent where no other node exists.
     pub(crate) entry: Option<Box<RegistryEntry>>,
     pub(crate) outbound: Outbound,
@@ -184,6 +189,7 @@ impl Session {
             disconnected_at: None,
             expires_due: None,
             subscriptions: BTreeMap::new(),
+            streams: None,
             entry: None,
             outbound: Outbound::new(claim.epoch, limits),
             inbound: Inbound::default(),

@@ -5,7 +5,7 @@ use verge_model::Now;
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::packet::ack::ResponseProperties;
 use verge_mqtt_proto::packet::suback::ReasonCodes;
-use verge_mqtt_proto::session::Subscription;
+use verge_mqtt_proto::session::{StreamTag, Subscription};
 use verge_mqtt_proto::{
     Encode, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscriptionRequest, TopicFilter,
     Unsuback, Unsubscribe,
@@ -15,30 +15,31 @@ use verge_storage::record::QueueState;
 
 use std::sync::Arc;
 
-use super::api::{ConnId, Delivery, HubMail, Output, SessionNo};
+use super::api::{Delivery, HubMail, Output, SessionNo};
 use super::asked::asked;
-use super::connection::Conn;
+use super::streams::api::Via;
+use super::streams::unsubscribed;
 use super::turn::Effect;
 use super::{Shard, words};
 use crate::planner::put_queue_row;
-use crate::record::{put_message, subscription_to_entry, subscription_to_record};
-use crate::router::Subscriber;
+use crate::record::put_message;
 use crate::router::parts::FilterParts;
 
 /// Most retained messages sent for one filter. A client that wants more subscribes more narrowly.
 const RETAINED_PER_FILTER_MAX: usize = 10_000;
 
 impl Shard {
-    pub(super) fn handle_subscribe(&mut self, id: ConnId, subscribe: &Subscribe<'_>, now: Now) {
-        let Some(no) = self.conns.get(&id).and_then(Conn::session) else { return };
+    pub(super) fn handle_subscribe(&mut self, via: Via, subscribe: &Subscribe<'_>, now: Now) {
+        let Some(no) = self.session_of(via.conn) else { return };
+        let Some(tag) = self.tag_of(via, no) else { return };
         let mut codes = Vec::new();
         let mut retained = Vec::new();
         for request in &subscribe.filters {
-            let (code, wants) = self.subscribe_one(no, &request, subscribe.subscription_id);
+            let (code, wants) = self.subscribe_one(no, tag, &request, subscribe.subscription_id);
             codes.push(code);
             retained.extend(wants);
         }
-        let Some(conn) = self.conns.get(&id) else { return };
+        let Some(conn) = self.conns.get(&via.conn) else { return };
         let words = words::of_filters(subscribe.filters.iter().map(|it| it.filter), &codes);
         let reason_string = conn.words(words.as_deref());
         let suback = Suback {
@@ -46,10 +47,10 @@ impl Shard {
             reasons: ReasonCodes::from_slice(&codes),
             properties: ResponseProperties { reason_string, ..ResponseProperties::default() },
         };
-        self.reply_when_stored(id, no, conn.version(), &suback);
+        self.reply_when_stored(via, no, conn.version(), &suback);
         self.put_registry(no);
         for (filter, subscription) in retained {
-            self.send_retained(no, &filter, &subscription, now);
+            self.send_retained(no, tag, &filter, &subscription, now);
         }
     }
 
@@ -57,6 +58,7 @@ impl Shard {
     fn subscribe_one(
         &mut self,
         no: SessionNo,
+        tag: StreamTag,
         request: &SubscriptionRequest<'_>,
         subscription_id: Option<u32>,
     ) -> (ReasonCode, Option<(TopicFilter, Subscription)>) {
@@ -72,18 +74,11 @@ impl Shard {
             retain_handling: options.retain_handling,
             id: subscription_id,
         };
-        let Some(session) = self.sessions.get_mut(&no) else {
-            return (ReasonCode::UnspecifiedError, None);
+        let existed = if tag.is_control() {
+            self.subscribe_on_control(no, &filter, subscription)
+        } else {
+            self.subscribe_on_stream(no, tag, &filter, subscription)
         };
-        let existed = session.subscriptions.insert(filter.clone(), subscription).is_some();
-        if let Some(entry) = &mut session.entry {
-            entry.subscribe(session.claim, subscription_to_entry(&filter, &subscription));
-        }
-        if session.is_durable() {
-            let record = subscription_to_record(&subscription);
-            self.turn.batch.put_subscription(no.0, filter.as_str(), &record);
-        }
-        self.route(no, &filter, subscription);
         // "If a Non-shared subscription …" (3.3.1.3): a shared one never gets retained messages.
         let wants = filter.share().is_none()
             && match options.retain_handling {
@@ -94,22 +89,32 @@ impl Shard {
         (ReasonCode::granted(subscription.qos), wants.then_some((filter, subscription)))
     }
 
-    /// Puts a subscription into the router, and tells other nodes of a new route.
-    pub(super) fn route(
+    /// Adds a subscription to the control stream; true if it was there.
+    fn subscribe_on_control(
         &mut self,
         no: SessionNo,
         filter: &TopicFilter,
         subscription: Subscription,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&no) else { return false };
+        let existed = session.subscriptions.insert(filter.clone(), subscription).is_some();
+        if let Some(streams) = &mut session.streams {
+            streams.detached.remove(filter);
+        }
+        self.store_subscription(no, filter);
+        self.route(no, StreamTag::CONTROL, filter, subscription);
+        existed
+    }
+
+    /// Puts a subscription into the router, and tells other nodes of a new route.
+    pub(super) fn route(
+        &mut self,
+        no: SessionNo,
+        tag: StreamTag,
+        filter: &TopicFilter,
+        subscription: Subscription,
     ) {
-        let Some(session) = self.sessions.get(&no) else { return };
-        let subscriber = Subscriber {
-            shard: self.config.index,
-            session: no,
-            client: Arc::clone(&session.client.client_id),
-            options: subscription,
-            durable: session.is_durable(),
-            online: session.conn.is_some(),
-        };
+        let Some(subscriber) = self.subscriber(no, tag, subscription) else { return };
         let outcome = self.shared.router.subscribe(filter, subscriber);
         if let Some(route) = outcome.advertise.filter(|_| self.config.mesh) {
             self.turn.outputs.push_back(Output::Hub(HubMail::AddRoute(route)));
@@ -117,28 +122,24 @@ impl Shard {
     }
 
     /// Takes a subscription out of the router, and tells other nodes of a route that ended.
-    pub(super) fn unroute(&mut self, no: SessionNo, filter: &TopicFilter) {
-        let outcome = self.shared.router.unsubscribe(filter, no);
+    pub(super) fn unroute(&mut self, no: SessionNo, tag: StreamTag, filter: &TopicFilter) {
+        let outcome = self.shared.router.unsubscribe(filter, no, tag);
         if let Some(route) = outcome.withdraw.filter(|_| self.config.mesh) {
             self.turn.outputs.push_back(Output::Hub(HubMail::RemoveRoute(route)));
         }
     }
 
-    pub(super) fn handle_unsubscribe(
-        &mut self,
-        id: ConnId,
-        unsubscribe: &Unsubscribe<'_>,
-        now: Now,
-    ) {
-        let Some(no) = self.conns.get(&id).and_then(Conn::session) else { return };
+    pub(super) fn handle_unsubscribe(&mut self, via: Via, unsubscribe: &Unsubscribe<'_>, now: Now) {
+        let Some(no) = self.session_of(via.conn) else { return };
+        let Some(tag) = self.tag_of(via, no) else { return };
         let mut codes = Vec::new();
         for filter in &unsubscribe.filters {
             codes.push(match asked(filter) {
-                Ok(filter) => self.unsubscribe_one(no, &filter, now),
+                Ok(filter) => self.unsubscribe_one(no, tag, &filter, now),
                 Err(_) => ReasonCode::TopicFilterInvalid,
             });
         }
-        let Some(conn) = self.conns.get(&id) else { return };
+        let Some(conn) = self.conns.get(&via.conn) else { return };
         let words = words::of_filters(unsubscribe.filters.iter(), &codes);
         let reason_string = conn.words(words.as_deref());
         let unsuback = Unsuback {
@@ -146,50 +147,57 @@ impl Shard {
             reasons: ReasonCodes::from_slice(&codes),
             properties: ResponseProperties { reason_string, ..ResponseProperties::default() },
         };
-        self.reply_when_stored(id, no, conn.version(), &unsuback);
+        self.reply_when_stored(via, no, conn.version(), &unsuback);
         self.put_registry(no);
     }
 
-    fn unsubscribe_one(&mut self, no: SessionNo, filter: &TopicFilter, now: Now) -> ReasonCode {
+    fn unsubscribe_one(
+        &mut self,
+        no: SessionNo,
+        tag: StreamTag,
+        filter: &TopicFilter,
+        now: Now,
+    ) -> ReasonCode {
         let Some(session) = self.sessions.get_mut(&no) else {
             return ReasonCode::UnspecifiedError;
         };
-        if session.subscriptions.remove(filter).is_none() {
-            return ReasonCode::NoSubscriptionExisted;
+        let on_control = tag.is_control() && session.subscriptions.remove(filter).is_some();
+        if !on_control {
+            return unsubscribed(self.unsubscribe_on_streams(no, tag, filter, now));
         }
-        if let Some(entry) = &mut session.entry {
-            entry.unsubscribe(filter.as_str());
+        if let Some(streams) = &mut session.streams {
+            streams.detached.remove(filter);
         }
-        if session.is_durable() {
-            self.turn.batch.delete_subscription(no.0, filter.as_str());
-        }
-        self.unroute(no, filter);
-        self.member_left(no, filter, now);
+        self.store_subscription(no, filter);
+        self.unroute(no, StreamTag::CONTROL, filter);
+        self.member_left(no, StreamTag::CONTROL, filter, now);
         ReasonCode::Success
     }
 
     /// Sends a SUBACK or UNSUBACK when what it says is stored.
     fn reply_when_stored<P: Encode>(
         &mut self,
-        id: ConnId,
+        via: Via,
         no: SessionNo,
         version: verge_mqtt_proto::ProtocolVersion,
         packet: &P,
     ) {
         let mut out = BytesMut::new();
-        let limit =
-            self.conns.get(&id).map_or(usize::MAX, |conn| conn.machine.client_packet_bytes_max());
+        let limit = self
+            .conns
+            .get(&via.conn)
+            .map_or(usize::MAX, |conn| conn.machine.client_packet_bytes_max());
         if packet.encode_within(version, limit, &mut out).is_err() {
             return;
         }
         let packet = out.freeze();
         let durable = self.sessions.get(&no).is_some_and(super::Session::is_durable);
         if durable || self.turn.is_waiting() {
-            let promise = self.conns.get(&id).map(|conn| conn.info.promise);
+            let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
             self.turn.promise(promise.unwrap_or_default());
-            self.turn.when_durable(Effect::Packet { conn: id, packet });
+            self.turn.when_durable(Effect::Packet { via, packet });
         } else {
-            self.write_raw(id, &packet);
+            self.write_raw(via, &packet);
         }
     }
 
@@ -197,6 +205,7 @@ impl Shard {
     fn send_retained(
         &mut self,
         no: SessionNo,
+        tag: StreamTag,
         filter: &TopicFilter,
         subscription: &Subscription,
         now: Now,
@@ -210,11 +219,18 @@ impl Shard {
             retained.matches(parts.filter, now.wall, limit)
         };
         for message in messages {
-            self.owe(no, message, subscription, now);
+            self.owe(no, tag, message, subscription, now);
         }
     }
 
-    fn owe(&mut self, no: SessionNo, message: Arc<Message>, by: &Subscription, now: Now) {
+    fn owe(
+        &mut self,
+        no: SessionNo,
+        tag: StreamTag,
+        message: Arc<Message>,
+        by: &Subscription,
+        now: Now,
+    ) {
         let Some(session) = self.sessions.get(&no) else { return };
         let qos = message.qos.min(by.qos);
         let stored = session.is_durable() && qos != QoS::AtMostOnce;
@@ -229,6 +245,7 @@ impl Shard {
             qos,
             retain: true,
             subscription_ids: by.id.into_iter().collect(),
+            tag,
             stored,
             share: None,
             message,

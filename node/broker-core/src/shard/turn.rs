@@ -8,7 +8,8 @@ use verge_model::{Claim, ClientKey, NodeKey};
 use verge_mqtt_proto::{AckKind, PacketId, ReasonCode};
 use verge_storage::{Batch, Promise};
 
-use super::api::{ConnId, Delivery, Mail, Output, SessionNo, ShardIndex, Ticket};
+use super::api::{ConnId, Delivery, Mail, Output, SessionNo, ShardIndex, StreamNo, Ticket};
+use super::streams::api::Via;
 use crate::planner::Deliveries;
 
 /// What happens when a batch is durable.
@@ -19,13 +20,15 @@ pub(super) enum Effect {
     /// Hand out what groups took from one member for another.
     Redeliver(Deliveries),
     /// Acknowledge a PUBLISH or PUBREL of the client.
-    Acknowledge { conn: ConnId, kind: AckKind, packet_id: PacketId, reason: ReasonCode },
+    Acknowledge { via: Via, kind: AckKind, packet_id: PacketId, reason: ReasonCode },
     /// Send the PUBLISH whose packet id was stored.
     Publish { session: SessionNo, packet_id: PacketId },
     /// Send the PUBREL whose state was stored.
-    Release { conn: ConnId, packet_id: PacketId },
+    Release { via: Via, packet_id: PacketId },
     /// Send an encoded packet.
-    Packet { conn: ConnId, packet: Bytes },
+    Packet { via: Via, packet: Bytes },
+    /// Close a stream the client has finished: what was owed on it is written.
+    FinishStream(Via),
     /// Accept the CONNECT: its session is stored.
     Connected { conn: ConnId, session: SessionNo, session_present: bool },
     /// Send a frame to another node.
@@ -56,6 +59,7 @@ pub(super) struct Turn {
     pub(super) outputs: VecDeque<Output>,
     /// In the order in which they became so: an answer goes out before what it caused.
     pub(super) dirty: VecDeque<ConnId>,
+    pub(super) dirty_streams: VecDeque<(ConnId, StreamNo)>,
     /// Handover frames of this node to itself.
     pub(super) loopback: VecDeque<Bytes>,
 }
@@ -72,6 +76,7 @@ impl Turn {
             deliveries: (0..shards).map(|_| Vec::new()).collect(),
             outputs: VecDeque::new(),
             dirty: VecDeque::new(),
+            dirty_streams: VecDeque::new(),
             loopback: VecDeque::new(),
         }
     }

@@ -41,7 +41,7 @@ impl Shard {
             connected: session.conn.is_some(),
             sealed: session.is_sealed(),
             session_expiry_secs: session.expiry_secs,
-            subscriptions: session.subscriptions.len() as u64,
+            subscriptions: session.subscription_count() as u64,
             queued: session.outbound.len() as u64,
             inflight: session.outbound.inflight_len() as u64,
             open_fragments: session.fragments.len() as u64,
@@ -54,7 +54,9 @@ impl Shard {
     fn subscription_views(&self) -> Vec<SubscriptionView> {
         let open = self.sessions.values().filter(|session| !session.is_sealed());
         let views = open.flat_map(|session| {
-            session.subscriptions.iter().map(|(filter, subscription)| SubscriptionView {
+            let live = session.streams.iter().flat_map(|streams| streams.live.values().flatten());
+            let all = session.subscriptions.iter().chain(live);
+            all.map(|(filter, subscription)| SubscriptionView {
                 client: session.client.clone(),
                 filter: filter.clone(),
                 qos: subscription.qos.bits(),

@@ -401,9 +401,10 @@ impl Outbound {
     pub fn take_shared(
         &mut self,
         sent: bool,
-        mut wanted: impl FnMut(&TopicFilter) -> bool,
+        mut wanted: impl FnMut(&TopicFilter, StreamTag) -> bool,
     ) -> Vec<(Entry, Option<(PacketId, InflightState)>)> {
-        let mut is_wanted = |entry: &Entry| entry.share.as_deref().is_some_and(&mut wanted);
+        let mut is_wanted =
+            |entry: &Entry| entry.share.as_deref().is_some_and(|group| wanted(group, entry.tag));
         let mut taken = Vec::new();
         if sent {
             let due = |inflight: &Inflight| {

@@ -12,6 +12,7 @@ use verge_storage::memory::{Crash, MemoryDisk};
 use verge_storage::{Batch, MemoryStore, Promise, Store, StoreError};
 
 use super::client::{Client, Who, read, read_words};
+use super::streams::StreamWire;
 use crate::ledger::LedgerSnapshot;
 use crate::planner::Planner;
 use crate::record::{message_from_afar, message_to_record};
@@ -19,8 +20,8 @@ use crate::router::{ForwardTargets, Origin};
 use crate::rule::TopicRules;
 use crate::shard::Shard;
 use crate::shard::api::{
-    Answer, ConnId, ConnectionInfo, HubMail, Mail, Output, Query, ShardConfig, ShardIndex, Terms,
-    Ticket,
+    Answer, ConnId, ConnectionInfo, HubMail, Mail, Output, Query, ShardConfig, ShardIndex,
+    StreamNo, Terms, Ticket,
 };
 use crate::shard::restore;
 use crate::shared::NodeShared;
@@ -38,7 +39,8 @@ pub(super) struct Bed {
     mail: VecDeque<(ShardIndex, Mail)>,
     /// What shards asked of the hub.
     pub(super) hub: VecDeque<(usize, HubMail)>,
-    wires: BTreeMap<ConnId, Wire>,
+    pub(super) wires: BTreeMap<ConnId, Wire>,
+    pub(super) streams: BTreeMap<(ConnId, StreamNo), StreamWire>,
     next_conn: u64,
     /// Whether the client's side takes what is written.
     pub(super) reading: bool,
@@ -50,8 +52,8 @@ pub(super) struct Bed {
 /// Configures what the threads of a node share, in each of its lives.
 pub(super) type Setup = fn(NodeShared) -> NodeShared;
 
-struct Wire {
-    shard: usize,
+pub(super) struct Wire {
+    pub(super) shard: usize,
     unread: Vec<u8>,
     received: Vec<u8>,
     closed: bool,
@@ -114,6 +116,7 @@ impl Bed {
             mail: VecDeque::new(),
             hub: VecDeque::new(),
             wires: BTreeMap::new(),
+            streams: BTreeMap::new(),
             next_conn: 1,
             reading: true,
             mesh,
@@ -380,9 +383,14 @@ impl Bed {
                 Output::Mail { to, mail } => self.mail.push_back((to, mail)),
                 Output::Hub(mail) => self.hub.push_back((index, mail)),
                 Output::Feed(conn) => self.feed(conn),
+                Output::FeedStream { conn, stream } => self.feed_stream(conn, stream),
+                Output::CloseStream { conn, stream, last, code } => {
+                    self.end_stream(conn, stream, &last, code);
+                }
                 Output::Close { conn, last } => self.end(conn, &last),
             }
         }
+        self.read_streams(index);
         while let Some(conn) = self.shards[index].poll_dirty() {
             if !self.reading {
                 continue;

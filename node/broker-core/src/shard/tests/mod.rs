@@ -7,6 +7,7 @@
 mod bed;
 mod client;
 mod mesh;
+mod streams;
 
 mod alias;
 mod connect;
@@ -16,6 +17,8 @@ mod honest;
 mod publish;
 mod retained;
 mod shared;
+mod streams_data;
+mod streams_ends;
 mod subscribe;
 mod will;
 mod words;

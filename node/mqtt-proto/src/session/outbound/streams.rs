@@ -18,13 +18,13 @@ impl Outbound {
     }
 
     /// The place of the first entry that waits to be sent, and for which `ready` holds.
-    pub fn find_ready(&self, mut ready: impl FnMut(&Entry) -> bool) -> Option<usize> {
+    pub fn find_ready(&self, ready: impl FnMut(&Entry) -> bool) -> Option<usize> {
         let lane = match (self.older.is_empty(), self.held) {
             (_, Hold::All) | (true, Hold::Own) => return None,
             (false, Hold::Own | Hold::None) => &self.older,
             (true, Hold::None) => &self.queue,
         };
-        lane.iter().take(LOOK_AHEAD_MAX).position(|entry| ready(entry))
+        lane.iter().take(LOOK_AHEAD_MAX).position(ready)
     }
 
     /// The entry at a place that was just found.
@@ -58,20 +58,22 @@ impl Outbound {
         Some(entry)
     }
 
-    /// Removes everything owed on a stream that is over, in order.
-    pub fn remove_of(&mut self, tag: StreamTag) -> Vec<Entry> {
+    /// Removes everything owed on a stream that is over: in flight with packet id and state, then
+    /// queued.
+    pub fn remove_of(&mut self, tag: StreamTag) -> Vec<(Entry, Option<(PacketId, InflightState)>)> {
         let mut removed = Vec::new();
         let on_it = |id: &&PacketId| self.inflight.get(id).is_some_and(|i| i.entry.tag == tag);
         let ids: Vec<PacketId> = self.order.values().filter(on_it).copied().collect();
         for id in ids {
-            removed.extend(self.settle(id));
+            let state = self.inflight.get(&id).map(|inflight| (id, inflight.state));
+            removed.extend(self.settle(id).map(|entry| (entry, state)));
         }
         for lane in [&mut self.older, &mut self.queue] {
             if lane.iter().any(|entry| entry.tag == tag) {
                 for entry in std::mem::take(lane) {
                     if entry.tag == tag {
                         self.bytes -= entry.message.queue_bytes();
-                        removed.push(entry);
+                        removed.push((entry, None));
                     } else {
                         lane.push_back(entry);
                     }
