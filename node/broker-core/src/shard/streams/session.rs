@@ -30,8 +30,9 @@ pub(in crate::shard) struct SessionStreams {
     pub(super) received: BTreeSet<(StreamNo, PacketId)>,
     /// Those of streams that are over.
     pub(in crate::shard) orphans: BTreeSet<PacketId>,
-    /// The last delivery taken on: the same message for another stream is not a repetition.
-    pub(super) last_delivery: Option<(MessageId, StreamTag)>,
+    /// The last message taken on, and for which streams: for another one it is not a repetition.
+    last_message: Option<MessageId>,
+    last_tags: Vec<StreamTag>,
 }
 
 impl SessionStreams {
@@ -79,7 +80,10 @@ impl SessionStreams {
 
     /// Remembers a delivery that was taken on.
     pub(in crate::shard) fn note_delivery(&mut self, delivery: &Delivery) {
-        self.last_delivery = Some((delivery.message.id, delivery.tag));
+        if self.last_message.replace(delivery.message.id) != Some(delivery.message.id) {
+            self.last_tags.clear();
+        }
+        self.last_tags.push(delivery.tag);
     }
 
     /// Panics if a documented relation between the parts does not hold.
@@ -123,8 +127,10 @@ impl Session {
     /// Whether a message that was seen before is a delivery of its own: a plan names the streams of
     /// a session one after the other.
     pub(in crate::shard) fn is_for_another_stream(&self, delivery: &Delivery) -> bool {
-        let last = self.streams.as_ref().and_then(|streams| streams.last_delivery);
-        last.is_some_and(|(id, tag)| id == delivery.message.id && tag != delivery.tag)
+        self.streams.as_ref().is_some_and(|streams| {
+            streams.last_message == Some(delivery.message.id)
+                && !streams.last_tags.contains(&delivery.tag)
+        })
     }
 
     /// Puts what is kept of the session's subscriptions into an entry for other nodes.

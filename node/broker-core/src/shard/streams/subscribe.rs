@@ -101,23 +101,28 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let kept = session.kept(filter);
         if let Some(entry) = &mut session.entry {
-            match &kept {
+            match kept {
                 Some((kept, on_stream)) => {
-                    let subscription = subscription_to_entry(filter, kept, *on_stream);
+                    let subscription = subscription_to_entry(filter, &kept, on_stream);
                     entry.subscribe(session.claim, subscription);
                 }
                 None => entry.unsubscribe(filter.as_str()),
             }
         }
-        if session.is_durable() {
-            let batch = &mut self.turn.batch;
-            match &kept {
-                Some((kept, on_stream)) => {
-                    let record = subscription_to_record(kept, *on_stream);
-                    batch.put_subscription(no.0, filter.as_str(), &record);
-                }
-                None => batch.delete_subscription(no.0, filter.as_str()),
+        self.store_subscription_row(no, filter);
+    }
+
+    fn store_subscription_row(&mut self, no: SessionNo, filter: &TopicFilter) {
+        let Some(session) = self.sessions.get(&no).filter(|session| session.is_durable()) else {
+            return;
+        };
+        let batch = &mut self.turn.batch;
+        match session.kept(filter) {
+            Some((kept, on_stream)) => {
+                let record = subscription_to_record(&kept, on_stream);
+                batch.put_subscription(no.0, filter.as_str(), &record);
             }
+            None => batch.delete_subscription(no.0, filter.as_str()),
         }
     }
 
@@ -144,11 +149,11 @@ impl Shard {
         session.subscriptions = wanted.clone();
         session.set_detached(detached);
         for filter in gone {
-            self.store_subscription(no, &filter);
+            self.store_subscription_row(no, &filter);
             self.unroute(no, StreamTag::CONTROL, &filter);
         }
         for (filter, subscription) in wanted {
-            self.store_subscription(no, &filter);
+            self.store_subscription_row(no, &filter);
             self.route(no, StreamTag::CONTROL, &filter, subscription);
         }
     }

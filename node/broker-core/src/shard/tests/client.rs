@@ -207,6 +207,10 @@ impl Client {
         encode(self.version, &Packet::Ack(Ack::new(kind, id(packet_id), reason)))
     }
 
+    pub(super) fn pingreq(self) -> BytesMut {
+        encode(self.version, &Packet::Pingreq)
+    }
+
     pub(super) fn disconnect(self, reason: ReasonCode) -> BytesMut {
         encode(self.version, &Packet::Disconnect(Disconnect::new(reason)))
     }
@@ -328,7 +332,15 @@ fn line(packet: &Packet<'_>) -> String {
             let codes: Vec<u8> = ack.reasons.iter().map(ReasonCode::byte).collect();
             format!("suback {} {codes:?}", ack.packet_id.get())
         }
-        Packet::Unsuback(ack) => format!("unsuback {}", ack.packet_id.get()),
+        Packet::Unsuback(ack) => {
+            let codes: Vec<u8> = ack.reasons.iter().map(ReasonCode::byte).collect();
+            let codes = if codes.iter().any(|code| *code != 0) {
+                format!(" {codes:?}")
+            } else {
+                String::new()
+            };
+            format!("unsuback {}{codes}", ack.packet_id.get())
+        }
         Packet::Disconnect(packet) => format!("disconnect {}", packet.reason.name()),
         Packet::Pingresp => "pingresp".into(),
         Packet::Connect(_)
