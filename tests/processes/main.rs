@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod book;
+mod certificates;
 mod client;
 mod cloud;
 mod command_line;
@@ -21,3 +22,4 @@ mod quic;
 mod single;
 mod site;
 mod time;
+mod ws;

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::certificates::Certificates;
 use crate::node::Node;
 use crate::ports;
 use crate::programs::output_of;
@@ -39,29 +40,30 @@ fn paho_does_not_get_what_expired_and_hears_of_delayed_wills() {
 #[test]
 fn paho_trusts_our_authority_over_tls_and_no_other() {
     let site = Site::new();
-    let made = |name: &str| site.path(name).display().to_string();
-    let (ca, certs, other) = (made("ca"), made("certs"), made("other-ca"));
-    output_of(&mut site.verge(["pki", "init", "--ca", &ca]));
+    let certificates = Certificates::of(&site, &["localhost", "127.0.0.1"]);
+    let other = site.path("other-ca").display().to_string();
     output_of(&mut site.verge(["pki", "init", "--ca", &other]));
-    let names = ["localhost", "127.0.0.1"];
-    let [host, addr] = names;
-    let issued = output_of(
-        &mut site.verge(["pki", "issue", "server", host, addr, "--ca", &ca, "--out", &certs]),
-    );
-    let file = |title: &str| {
-        let line = issued.lines().find_map(|line| line.strip_prefix(title));
-        line.unwrap_or_else(|| panic!("no {title} in {issued}")).trim().to_owned()
-    };
     let tls = ports::free();
-    let mut node = site.node("tls").with([
-        &format!("tls.cert={}", file("certificate")),
-        &format!("tls.key={}", file("private key")),
-    ]);
+    let mut node = certificates.given_to(site.node("tls"));
     node.args(["--listen", &format!("tls://{tls}")]);
     node.start();
     let other = format!("{other}/ca.pem");
-    paho(&node, &["tls", &tls.port().to_string(), &file("authority"), &other]);
+    paho(&node, &["tls", &tls.port().to_string(), &certificates.authority, &other]);
     assert!(node.closed_for("tls_handshake") > 0, "the stranger is counted");
+}
+
+#[test]
+fn paho_speaks_websocket_plain_and_over_tls() {
+    let site = Site::new();
+    let certificates = Certificates::of(&site, &["localhost", "127.0.0.1"]);
+    let (ws, wss) = (ports::free(), ports::free());
+    let mut node = certificates.given_to(site.node("web"));
+    node.args(["--listen", &format!("ws://{ws}/mqtt"), "--listen", &format!("wss://{wss}/")]);
+    node.start();
+    paho(&node, &["ws", &ws.port().to_string(), "/mqtt"]);
+    paho(&node, &["ws", &wss.port().to_string(), "/", &certificates.authority]);
+    assert_eq!(node.closed_for("websocket_handshake"), 2, "another path is counted");
+    node.balances();
 }
 
 /// Runs scenarios, for both versions where both have what is tried.

@@ -23,10 +23,14 @@ V311, V5 = mqtt.MQTTv311, mqtt.MQTTv5
 class Client:
     """A client with its own thread, whose events can be waited for."""
 
-    def __init__(self, name, version, keeps=False, port=PORT, tls=None, will=None):
+    def __init__(self, name, version, keeps=False, port=PORT, tls=None, will=None, path=None):
         self.version, self.keeps, self.port = version, keeps, port
         clean = {} if version == V5 else {"clean_session": not keeps}
+        if path:
+            clean["transport"] = "websockets"
         self.paho = mqtt.Client(CallbackAPIVersion.VERSION2, name, protocol=version, **clean)
+        if path:
+            self.paho.ws_set_options(path=path)
         self.paho.on_connect = lambda c, u, flags, reason, p: self.connected.put((flags, reason))
         self.paho.on_subscribe = lambda c, u, mid, reasons, p: self.subscribed.put(reasons)
         self.paho.on_message = lambda c, u, message: self.messages.put(message)
@@ -236,6 +240,32 @@ def tls(port, ca, other_ca):
     raise AssertionError("a certificate of another authority was taken")
 
 
+def ws(port, path, ca=None):
+    """Messages of any size, both ways, in WebSocket; another path is refused."""
+    for version in V311, V5:
+        one = Client("one", version, port=int(port), tls=ca, path=path)
+        other = Client("other", version, port=int(port), tls=ca, path=path)
+        for client in one, other:
+            client.connect()
+        other.subscribe("to/other", 2)
+        sent = ["x" * size for size in (0, 1, 100, 125, 126, 127, 65_500, 65_535, 65_536, 300_000)]
+        sent += [str(number) for number in range(300)]
+        for qos in 0, 1, 2:
+            for text in sent:
+                one.paho.publish("to/other", text, qos)
+                # At QoS 0 nothing waits for a client that reads slowly.
+                assert qos or other.texts(1) == [text]
+            assert not qos or other.texts(len(sent)) == sent, qos
+        other.nothing_for(0.3)
+        for client in one, other:
+            client.disconnect()
+    try:
+        Client("lost", V5, port=int(port), tls=ca, path=path + "/no").connect()
+    except mqtt.WebsocketConnectionError:
+        return
+    raise AssertionError("another path was served")
+
+
 SCENARIOS = {
     "qos2": lambda: both(qos2),
     "resume": lambda: both(resume),
@@ -244,6 +274,7 @@ SCENARIOS = {
     "expiry": expiry,
     "will_delay": will_delay,
     "tls": tls,
+    "ws": ws,
 }
 
 SCENARIOS[sys.argv[2]](*sys.argv[3:])

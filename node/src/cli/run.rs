@@ -23,7 +23,7 @@ pub struct RunArgs {
     /// Directory of everything the node keeps
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
-    /// Where clients connect: tcp://A:P or tls://A:P; again for more
+    /// Where clients connect: tcp://A:P, tls://A:P, ws://A:P/PATH or wss://A:P/PATH; again for more
     #[arg(long, value_name = "URL")]
     pub listen: Vec<String>,
     /// UDP address for links of other nodes

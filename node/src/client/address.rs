@@ -1,4 +1,5 @@
-//! Where a server listens, as text: `tcp://host:port`, `tls://host:port`, `quic://host:port`.
+//! Where a server listens, as text: `tcp://host:port`, `tls://host:port`, `quic://host:port`,
+//! `ws://host:port/path`, `wss://host:port/path`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,6 +15,20 @@ pub enum Scheme {
     Tls,
     /// QUIC.
     Quic,
+    /// WebSocket over TCP.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+}
+
+impl Scheme {
+    /// Whether the server is asked for a path.
+    fn has_path(self) -> bool {
+        match self {
+            Self::Ws | Self::Wss => true,
+            Self::Tcp | Self::Tls | Self::Quic => false,
+        }
+    }
 }
 
 /// A server's address.
@@ -25,12 +40,20 @@ pub struct Address {
     pub host: String,
     /// The TCP port; of QUIC the UDP port.
     pub port: u16,
+    /// What is asked for by WebSocket, from its `/`; empty for other schemes.
+    pub path: String,
 }
 
 /// The port registered for MQTT.
 const PORT_TCP: u16 = 1883;
 /// The port registered for MQTT over TLS.
 const PORT_TLS: u16 = 8883;
+/// The ports of HTTP and HTTPS, which are those of WebSocket (RFC 6455, section 3).
+const PORT_WS: u16 = 80;
+/// See [`PORT_WS`].
+const PORT_WSS: u16 = 443;
+/// What WebSocket servers of MQTT are commonly asked for.
+const PATH: &str = "/mqtt";
 
 impl FromStr for Address {
     type Err = String;
@@ -38,8 +61,8 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = || {
             format!(
-                "'{text}' is not a server address; write tcp://HOST[:PORT], tls://HOST[:PORT] or \
-                 quic://HOST[:PORT]"
+                "'{text}' is not a server address; write tcp://HOST[:PORT], tls://HOST[:PORT], \
+                 quic://HOST[:PORT], ws://HOST[:PORT][/PATH] or wss://HOST[:PORT][/PATH]"
             )
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
@@ -47,9 +70,18 @@ impl FromStr for Address {
             "tcp" | "mqtt" => (Scheme::Tcp, PORT_TCP),
             "tls" | "mqtts" | "ssl" => (Scheme::Tls, PORT_TLS),
             "quic" => (Scheme::Quic, PORT_QUIC),
+            "ws" => (Scheme::Ws, PORT_WS),
+            "wss" => (Scheme::Wss, PORT_WSS),
             _ => return Err(wanted()),
         };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (rest, path) = match rest.find('/') {
+            Some(slash) if scheme.has_path() => rest.split_at(slash),
+            None if scheme.has_path() => (rest, PATH),
+            Some(_) | None => (rest.strip_suffix('/').unwrap_or(rest), ""),
+        };
+        if path.contains(char::is_whitespace) {
+            return Err(wanted());
+        }
         let (host, port) = split_port(rest).ok_or_else(wanted)?;
         let port = match port {
             None => default_port,
@@ -58,7 +90,7 @@ impl FromStr for Address {
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
             return Err(wanted());
         }
-        Ok(Self { scheme, host: host.to_owned(), port })
+        Ok(Self { scheme, host: host.to_owned(), port, path: path.to_owned() })
     }
 }
 
@@ -86,11 +118,13 @@ impl fmt::Display for Address {
             Scheme::Tcp => "tcp",
             Scheme::Tls => "tls",
             Scheme::Quic => "quic",
+            Scheme::Ws => "ws",
+            Scheme::Wss => "wss",
         };
         if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}{}", self.host, self.port, self.path)
         } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
         }
     }
 }
@@ -109,6 +143,9 @@ mod tests {
             ("mqtts://[::1]", "tls://[::1]:8883"),
             ("tcp://[::1]:7", "tcp://[::1]:7"),
             ("quic://edge.example", "quic://edge.example:14567"),
+            ("ws://localhost", "ws://localhost:80/mqtt"),
+            ("wss://[::1]:7/", "wss://[::1]:7/"),
+            ("wss://edge.example/a/b", "wss://edge.example:443/a/b"),
         ];
         for (text, wanted) in cases {
             assert_eq!(text.parse::<Address>().map(|a| a.to_string()), Ok(wanted.to_owned()));

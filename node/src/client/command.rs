@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use verge_mqtt_proto::{ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
 
-use super::address::Address;
+use super::address::{Address, Scheme};
 use super::event::{Event, Incoming, SessionOptions};
 use super::net::{ConnectOptions, Connection, NetError};
 use super::outgoing::Publication;
@@ -35,7 +35,7 @@ const SESSION_EXPIRY_SECS: u32 = 86_400;
 /// Which server, and as whom.
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
-    /// Server: tcp://HOST[:PORT], tls://HOST[:PORT] or quic://HOST[:PORT]
+    /// Server: tcp://HOST[:PORT], tls://, quic://, ws://HOST[:PORT][/PATH] or wss://
     #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:1883")]
     pub url: Address,
     /// Client id; the server gives one if there is none
@@ -68,7 +68,7 @@ pub struct ServerArgs {
         hide_env_values = true
     )]
     pub password: Option<String>,
-    /// Authorities to trust for tls:// and quic:// (PEM); the system's if not given
+    /// Authorities to trust for tls://, quic:// and wss:// (PEM); the system's if not given
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// This client's certificate chain (PEM)
@@ -323,8 +323,8 @@ fn prepare(args: &ServerArgs) -> Result<(ClientSession, ConnectOptions), Failure
         ..SessionOptions::new(&args.id, version)
     });
     let tls = match args.url.scheme {
-        super::address::Scheme::Tcp => None,
-        super::address::Scheme::Tls | super::address::Scheme::Quic => {
+        Scheme::Tcp | Scheme::Ws => None,
+        Scheme::Tls | Scheme::Quic | Scheme::Wss => {
             let identity = args.cert.clone().zip(args.key.clone());
             let options = TlsOptions { ca: args.ca.clone(), identity, insecure: args.insecure };
             Some(options.client_config().map_err(Failure::usage)?)

@@ -5,9 +5,10 @@
 //! | [`event`] | what a session and its application say to each other |
 //! | [`session`] | the client's side of the protocol, without I/O: packets in, packets and events out |
 //! | [`outgoing`] | the publications of a session, from the application's hand to the last acknowledgement |
-//! | [`net`] | the driver: one TCP, TLS or QUIC connection that serves a session |
+//! | [`net`] | the driver: one connection that serves a session |
 //! | [`quic`] | a QUIC connection's control stream |
-//! | [`address`] | where a server is: `tcp://host:port`, `tls://host:port`, `quic://host:port` |
+//! | `web` | WebSocket as a stream of bytes |
+//! | [`address`] | where a server is: `tcp://host:port`, `wss://host:port/path` |
 //! | [`tls`] | whom a client trusts, and who it says it is |
 //! | [`command`] | `verge pub` and `verge sub` |
 //!
@@ -24,6 +25,7 @@ pub mod outgoing;
 pub mod quic;
 pub mod session;
 pub mod tls;
+mod web;
 
 pub use address::{Address, Scheme};
 pub use event::{Event, Fault, Incoming, SessionOptions};

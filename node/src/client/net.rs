@@ -1,4 +1,4 @@
-//! One TCP, TLS or QUIC connection that serves a session.
+//! One connection, by TCP, TLS, QUIC or WebSocket, that serves a session.
 //!
 //! The connection borrows the session; when it is dropped the transport is closed, with or without
 //! a DISCONNECT before, and the session goes on to the next one.
@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use verge_model::Millis;
 use verge_mqtt_proto::{DecodeError, DecodeLimits, QoS, ReasonCode, decode};
 
@@ -22,6 +23,7 @@ use super::event::{Event, Fault, Refused};
 use super::outgoing::{Publication, Ticket};
 use super::quic::QuicStream;
 use super::session::ClientSession;
+use super::web::Web;
 use crate::clock::Clock;
 
 /// Bytes read from the socket at once.
@@ -57,7 +59,8 @@ pub enum NetError {
     /// The session cannot do what was asked.
     #[error(transparent)]
     Session(#[from] Refused),
-    /// `tls://` or `quic://` without a TLS configuration, or a name that no certificate can hold.
+    /// `tls://`, `quic://` or `wss://` without a TLS configuration, or a name that no certificate can
+    /// hold.
     #[error("TLS: {0}")]
     Tls(String),
     /// More came than [`Connection::wait`] can set aside.
@@ -73,7 +76,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 pub struct ConnectOptions {
     /// From the first packet to CONNACK.
     pub timeout: Duration,
-    /// For `tls://` and `quic://` addresses.
+    /// For `tls://`, `quic://` and `wss://` addresses.
     pub tls: Option<Arc<ClientConfig>>,
 }
 
@@ -321,17 +324,26 @@ async fn open(address: &Address, options: &ConnectOptions) -> Result<Box<dyn Tra
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true).map(|()| stream)
     };
-    match address.scheme {
-        Scheme::Tcp => Ok(Box::new(stream().await?)),
-        Scheme::Quic => Ok(Box::new(QuicStream::open(address, trusted()?).await?)),
-        Scheme::Tls => {
-            let (config, stream) = (trusted()?, stream().await?);
-            let name = ServerName::try_from(address.host.clone())
-                .map_err(|error| NetError::Tls(format!("'{}': {error}", address.host)))?;
-            let connector = TlsConnector::from(Arc::clone(config));
-            Ok(Box::new(connector.connect(name, stream).await?))
+    Ok(match address.scheme {
+        Scheme::Tcp => Box::new(stream().await?),
+        Scheme::Quic => Box::new(QuicStream::open(address, trusted()?).await?),
+        Scheme::Tls => Box::new(secured(address, trusted()?, stream().await?).await?),
+        Scheme::Ws => Box::new(Web::connect(stream().await?, address).await?),
+        Scheme::Wss => {
+            let stream = secured(address, trusted()?, stream().await?).await?;
+            Box::new(Web::connect(stream, address).await?)
         }
-    }
+    })
+}
+
+async fn secured(
+    address: &Address,
+    config: &Arc<ClientConfig>,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, NetError> {
+    let name = ServerName::try_from(address.host.clone())
+        .map_err(|error| NetError::Tls(format!("'{}': {error}", address.host)))?;
+    Ok(TlsConnector::from(Arc::clone(config)).connect(name, stream).await?)
 }
 
 #[cfg(test)]

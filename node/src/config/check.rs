@@ -8,7 +8,6 @@ use verge_mqtt_proto::topic::filter::TopicFilter;
 use super::error::ConfigError;
 use super::extensions;
 use super::sections::{ClientCertificate, Config, MeshSection};
-use super::text::Scheme;
 
 /// Most shards; far beyond any machine this runs on.
 const SHARDS_MAX: u16 = 256;
@@ -70,10 +69,7 @@ fn listeners(config: &Config) -> Result<(), ConfigError> {
         Role::Rsu | Role::Regional => {}
     }
     let tls = &config.tls;
-    let asks_tls = config.listeners.iter().find(|listener| match listener.url.0.scheme {
-        Scheme::Tls | Scheme::Quic => true,
-        Scheme::Tcp => false,
-    });
+    let asks_tls = config.listeners.iter().find(|listener| listener.url.0.scheme.has_tls());
     if let Some(listener) = asks_tls
         && (tls.cert.is_none() || tls.key.is_none())
     {

@@ -14,7 +14,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("node.data_dir", "directory of everything the node keeps"),
     ("node.shards", "threads that serve clients; 0 is one per core"),
     ("listeners", "where clients connect"),
-    ("tls.cert", "certificate chain of the tls:// and quic:// listeners"),
+    ("tls.cert", "certificate chain of the tls://, wss:// and quic:// listeners"),
     ("tls.key", "private key of that certificate"),
     ("tls.client_ca", "authorities whose client certificates are accepted"),
     ("tls.client_crl", "client certificates that are revoked"),

@@ -119,7 +119,8 @@ pub fn default_node_id() -> NodeId {
 }
 
 fn local_listener() -> ListenerUrl {
-    ListenerUrl { scheme: Scheme::Tcp, authority: format!("{}:{MQTT_PORT}", Ipv4Addr::LOCALHOST) }
+    let authority = format!("{}:{MQTT_PORT}", Ipv4Addr::LOCALHOST);
+    ListenerUrl { scheme: Scheme::Tcp, authority, path: String::new() }
 }
 
 fn secs(number: u64) -> Text<Span> {

@@ -21,7 +21,7 @@ pub struct Config {
     pub node: NodeSection,
     /// Where clients connect.
     pub listeners: Vec<ListenerSection>,
-    /// Certificates of `tls://` listeners.
+    /// Certificates of `tls://` and `wss://` listeners.
     pub tls: TlsSection,
     /// Who may connect.
     pub auth: AuthSection,

@@ -119,15 +119,60 @@ pub enum Scheme {
     Tls,
     /// QUIC on UDP.
     Quic,
+    /// WebSocket on TCP (RFC 6455).
+    Ws,
+    /// WebSocket on TLS.
+    Wss,
 }
 
-/// Where a node listens for clients: `tcp://127.0.0.1:1883`, `tls://[::]:8883`.
+impl Scheme {
+    /// Every scheme and how it is written.
+    const ALL: [(Self, &str); 5] = [
+        (Self::Tcp, "tcp"),
+        (Self::Tls, "tls"),
+        (Self::Quic, "quic"),
+        (Self::Ws, "ws"),
+        (Self::Wss, "wss"),
+    ];
+
+    /// As it is written before `://`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(scheme, _)| *scheme == self).map_or("", |(_, name)| name)
+    }
+
+    /// Whether a listener of it needs a certificate.
+    #[must_use]
+    pub fn has_tls(self) -> bool {
+        match self {
+            Self::Tls | Self::Wss | Self::Quic => true,
+            Self::Tcp | Self::Ws => false,
+        }
+    }
+
+    /// Whether clients speak WebSocket, and ask for a path.
+    #[must_use]
+    pub fn has_path(self) -> bool {
+        match self {
+            Self::Ws | Self::Wss => true,
+            Self::Tcp | Self::Tls | Self::Quic => false,
+        }
+    }
+}
+
+/// The path of WebSocket listeners that name none; what clients' libraries ask for by default.
+pub const WS_PATH: &str = "/mqtt";
+
+/// Where a node listens for clients: `tcp://127.0.0.1:1883`, `tls://[::]:8883`,
+/// `ws://0.0.0.0:8083/mqtt`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerUrl {
     /// How bytes travel.
     pub scheme: Scheme,
     /// `host:port`; the host is an address or a name that resolves to one of this machine.
     pub authority: String,
+    /// What WebSocket clients ask for, from its `/`; empty for other schemes.
+    pub path: String,
 }
 
 impl FromStr for ListenerUrl {
@@ -136,38 +181,33 @@ impl FromStr for ListenerUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = || {
             format!(
-                "'{text}' is not a listener; write tcp://HOST:PORT, tls://HOST:PORT or \
-                 quic://HOST:PORT"
+                "'{text}' is not a listener; write tcp://HOST:PORT, tls://HOST:PORT, \
+                 quic://HOST:PORT, ws://HOST:PORT/PATH or wss://HOST:PORT/PATH"
             )
         };
-        let (scheme, authority) = text.split_once("://").ok_or_else(wanted)?;
-        let scheme = match scheme {
-            "tcp" => Scheme::Tcp,
-            "tls" => Scheme::Tls,
-            "quic" => Scheme::Quic,
-            "ws" | "wss" => {
-                return Err(format!(
-                    "this version has no {scheme}:// listener; use tcp://, tls:// or quic://"
-                ));
-            }
-            _ => return Err(wanted()),
+        let (scheme, rest) = text.split_once("://").ok_or_else(wanted)?;
+        let known = Scheme::ALL.into_iter().find(|(_, name)| *name == scheme);
+        let (scheme, _) = known.ok_or_else(wanted)?;
+        let (authority, path) = match rest.find('/') {
+            Some(slash) if scheme.has_path() => rest.split_at(slash),
+            None if scheme.has_path() => (rest, WS_PATH),
+            Some(_) | None => (rest, ""),
         };
         let (host, port) = authority.rsplit_once(':').ok_or_else(wanted)?;
         if host.is_empty() || port.parse::<u16>().is_err() {
             return Err(wanted());
         }
-        Ok(Self { scheme, authority: authority.to_owned() })
+        // Anything else has to be escaped where a client asks for it.
+        if !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)) {
+            return Err(wanted());
+        }
+        Ok(Self { scheme, authority: authority.to_owned(), path: path.to_owned() })
     }
 }
 
 impl fmt::Display for ListenerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.scheme {
-            Scheme::Tcp => "tcp",
-            Scheme::Tls => "tls",
-            Scheme::Quic => "quic",
-        };
-        write!(f, "{scheme}://{}", self.authority)
+        write!(f, "{}://{}{}", self.scheme.as_str(), self.authority, self.path)
     }
 }
 
@@ -198,7 +238,15 @@ mod tests {
         {
             assert!(text.parse::<ListenerUrl>().unwrap_err().contains("not a listener"), "{text}");
         }
-        let ws = "ws://127.0.0.1:80".parse::<ListenerUrl>().unwrap_err();
-        assert_eq!(ws, "this version has no ws:// listener; use tcp://, tls:// or quic://");
+        for (text, wanted) in [
+            ("ws://127.0.0.1:80", "ws://127.0.0.1:80/mqtt"),
+            ("wss://[::]:443/broker/mqtt", "wss://[::]:443/broker/mqtt"),
+            ("ws://localhost:0/", "ws://localhost:0/"),
+        ] {
+            assert_eq!(text.parse::<ListenerUrl>().unwrap().to_string(), wanted);
+        }
+        for text in ["ws://h:1/a b", "ws://h:1/a?b", "tcp://h:1/mqtt", "ws://h/mqtt"] {
+            assert!(text.parse::<ListenerUrl>().unwrap_err().contains("not a listener"), "{text}");
+        }
     }
 }

@@ -251,7 +251,12 @@ impl Draft<'_> {
     fn reach(&mut self, id: &str) -> io::Result<Reach> {
         let mut address = |scheme| -> io::Result<Address> {
             let address = self.ports.take()?;
-            Ok(Address { scheme, host: address.ip().to_string(), port: address.port() })
+            Ok(Address {
+                scheme,
+                host: address.ip().to_string(),
+                port: address.port(),
+                path: String::new(),
+            })
         };
         let (tcp, tls) = (address(Scheme::Tcp)?, address(Scheme::Tls)?);
         Ok(Reach { id: id.to_owned(), admin: self.ports.take()?, tcp, tls })

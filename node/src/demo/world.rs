@@ -368,7 +368,8 @@ mod tests {
         let track = |name: &str, lat| Track { vehicle: name.into(), rows: vec![row(lat)] };
         let trace = Trace { tracks: vec![track("a", 48.0), track("b", 49.0)] };
         let site = Site { id: "rsu".parse().unwrap(), position: LatLon { lat: 48.0, lon: 11.5 } };
-        let address = Address { scheme: Scheme::Tcp, host: "127.0.0.1".into(), port: 1 };
+        let address =
+            Address { scheme: Scheme::Tcp, host: "127.0.0.1".into(), port: 1, path: String::new() };
         let reach = |id: &str| Reach {
             id: id.into(),
             admin: "127.0.0.1:1".parse().unwrap(),

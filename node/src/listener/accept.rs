@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -16,13 +16,22 @@ use verge_mqtt_proto::DecodeLimits;
 use super::first_packet::{Verdict, judge};
 use super::tls::subject;
 use super::transport::{self, Transport};
+use super::ws::{self, Violation, Ws};
 use super::{Arrival, Door, Listener, Seat, quic};
+use crate::config::sections::Anonymous;
 
 /// How long a listener rests when the system gives no more sockets.
 const REST: Duration = Duration::from_millis(100);
 
 /// What is read at once before a shard is known; most CONNECTs are smaller.
 const FIRST_READ_BYTES: usize = 1_024;
+
+/// What is read of a refused client before it is left.
+const FAREWELL_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long a refused client may take to read why and to end its side: a round trip of any network
+/// that vehicles use, and short beside the time to connect.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Shows arrivals to their shard.
 #[derive(Debug, Clone)]
@@ -31,7 +40,7 @@ pub struct Doorman {
     pub shards: Arc<[mpsc::Sender<Arrival>]>,
     /// The shard of who has no claim to another: the one the listener's task runs on.
     pub here: ShardIndex,
-    /// How long a connection may take for TLS and CONNECT.
+    /// How long a connection may take for TLS, WebSocket and CONNECT together.
     pub connect_timeout: Duration,
     /// What is accepted of a CONNECT.
     pub limits: DecodeLimits,
@@ -108,6 +117,8 @@ enum NoConnection {
     ConnectTimeout,
     #[error("TLS: {0}")]
     Tls(io::Error),
+    #[error("WebSocket: {0}")]
+    Request(io::Error),
     #[error("it ended before its CONNECT: {0}")]
     Ended(#[from] io::Error),
 }
@@ -118,9 +129,15 @@ impl NoConnection {
         match self {
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls(_) => "tls_handshake",
-            Self::Ended(_) => "connect_ended",
+            Self::Request(_) => "websocket_handshake",
+            Self::Ended(error) => violation(error).map_or("connect_ended", Violation::label),
         }
     }
+}
+
+/// What a WebSocket client did that none may do.
+pub fn violation(error: &io::Error) -> Option<Violation> {
+    error.get_ref()?.downcast_ref().copied()
 }
 
 /// From an accepted socket to its shard.
@@ -132,46 +149,133 @@ async fn welcome(
     seat: Seat,
 ) -> Result<(), NoConnection> {
     let in_time = timeout(doorman.connect_timeout, async {
-        let mut socket = transport::accepted(stream);
-        match &listener.tls {
-            None => {
-                let (shard, bytes) = first_packet(doorman, &mut socket, None).await?;
-                Ok::<_, NoConnection>((Transport::Tcp(socket), None, shard, bytes))
-            }
-            Some(acceptor) => {
-                let mut stream =
-                    Box::new(acceptor.accept(socket).await.map_err(NoConnection::Tls)?);
-                let subject = subject(stream.get_ref().1);
-                let (shard, bytes) = first_packet(doorman, &mut stream, subject.as_ref()).await?;
-                Ok((Transport::Tls(stream), subject, shard, bytes))
+        let socket = transport::accepted(stream);
+        let Some(acceptor) = &listener.tls else {
+            return match &listener.ws_path {
+                None => Guest::of(socket, Transport::Tcp, None).shown(doorman).await,
+                Some(path) => {
+                    let guest = web_guest(listener, path, socket, Transport::Ws, None).await?;
+                    guest.shown(doorman).await
+                }
+            };
+        };
+        let stream = acceptor.accept(socket).await.map_err(NoConnection::Tls)?;
+        let subject = subject(stream.get_ref().1);
+        match &listener.ws_path {
+            None => Guest::of(Box::new(stream), Transport::Tls, subject).shown(doorman).await,
+            Some(path) => {
+                let guest = web_guest(listener, path, stream, Transport::Wss, subject).await?;
+                guest.shown(doorman).await
             }
         }
     });
-    let (mut transport, subject, shard, bytes) =
-        in_time.await.map_err(|_| NoConnection::ConnectTimeout)??;
-    transport.park()?;
-    let info = listener.info(peer, subject);
-    doorman.send(shard, Arrival { transport, info, bytes, seat }).await;
+    let mut shown = in_time.await.map_err(|_| NoConnection::ConnectTimeout)??;
+    shown.transport.park()?;
+    let mut info = listener.info(peer, shown.subject);
+    info.allow_anonymous &= !(shown.foreign_page && listener.anonymous == Anonymous::Loopback);
+    let arrival = Arrival { transport: shown.transport, info, bytes: shown.bytes, seat };
+    doorman.send(shown.shard, arrival).await;
     Ok(())
 }
 
-/// Reads until the shard is known.
+/// A connection that has not said who it is.
+struct Guest<S> {
+    stream: S,
+    into_transport: fn(S) -> Transport,
+    /// The name in its certificate.
+    subject: Option<Arc<str>>,
+    /// What was read already.
+    bytes: BytesMut,
+    /// A web page of another machine opened it.
+    foreign_page: bool,
+}
+
+/// A connection whose shard is known.
+struct Shown {
+    transport: Transport,
+    subject: Option<Arc<str>>,
+    shard: ShardIndex,
+    bytes: Vec<u8>,
+    foreign_page: bool,
+}
+
+/// The HTTP exchange of a WebSocket client.
+async fn web_guest<S: AsyncRead + AsyncWrite + Unpin>(
+    listener: &Listener,
+    path: &str,
+    mut stream: S,
+    into_transport: fn(Box<Ws<S>>) -> Transport,
+    subject: Option<Arc<str>>,
+) -> Result<Guest<Box<Ws<S>>>, NoConnection> {
+    let granted = ws::head::accept(&mut stream, path).await.map_err(NoConnection::Request)?;
+    let mut ws = Box::new(Ws::new(stream, listener.packet_bytes_max));
+    let mut bytes = granted.rest;
+    let payload = match ws.handle_bytes(&mut bytes) {
+        Ok(payload) => payload,
+        Err(error) => return Err(told(&mut ws, error).await.into()),
+    };
+    bytes.truncate(payload);
+    let bytes = BytesMut::from(&bytes[..]);
+    Ok(Guest { stream: ws, into_transport, subject, bytes, foreign_page: granted.foreign_page })
+}
+
+/// Gives a WebSocket client the time to read why it is refused.
+async fn told(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), error: io::Error) -> io::Error {
+    if violation(&error).is_some() {
+        farewell(stream).await;
+    }
+    error
+}
+
+/// Ends this side, and reads what the peer still says for a moment: a socket closed with unread
+/// bytes would take the last words back.
+pub(super) async fn farewell(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let ending = async {
+        stream.shutdown().await?;
+        let mut rest = stream.take(FAREWELL_BYTES_MAX);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // However it ends, the connection is over.
+    let _ = timeout(FAREWELL, ending).await;
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Guest<S> {
+    fn of(stream: S, into_transport: fn(S) -> Transport, subject: Option<Arc<str>>) -> Self {
+        Self { stream, into_transport, subject, bytes: BytesMut::new(), foreign_page: false }
+    }
+
+    /// Reads until the shard is known.
+    async fn shown(mut self, doorman: &Doorman) -> Result<Shown, NoConnection> {
+        let read = first_packet(doorman, &mut self.stream, self.subject.as_ref(), self.bytes);
+        let (shard, bytes) = match read.await {
+            Ok(read) => read,
+            Err(error) => return Err(told(&mut self.stream, error).await.into()),
+        };
+        let Self { stream, into_transport, subject, foreign_page, .. } = self;
+        Ok(Shown { transport: into_transport(stream), subject, shard, bytes, foreign_page })
+    }
+}
+
+/// Reads on from `bytes` until the shard is known.
 pub(super) async fn first_packet(
     doorman: &Doorman,
     stream: &mut (impl AsyncRead + Unpin),
     principal: Option<&Arc<str>>,
+    mut bytes: BytesMut,
 ) -> io::Result<(ShardIndex, Vec<u8>)> {
     let shards = u16::try_from(doorman.shards.len()).expect("shards are counted in 16 bits");
-    let mut bytes = BytesMut::with_capacity(FIRST_READ_BYTES);
     loop {
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         let shard = match judge(&bytes, principal, &doorman.limits, shards) {
             Verdict::Shard(shard) => shard,
             Verdict::Anyone => doorman.here,
             // Within the limits: what is larger is for anyone as soon as its length is read.
-            Verdict::Incomplete => continue,
+            Verdict::Incomplete => {
+                bytes.reserve(FIRST_READ_BYTES);
+                if stream.read_buf(&mut bytes).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                continue;
+            }
         };
         return Ok((shard, bytes.to_vec()));
     }

@@ -2,7 +2,7 @@
 //! serves its client.
 //!
 //! ```text
-//! listener ─accept─▶ TLS or QUIC handshake ─▶ CONNECT read ─▶ hash(client) ─▶ shard's arrivals
+//! listener ─accept─▶ TLS, QUIC ─▶ WebSocket ─▶ CONNECT read ─▶ hash(client) ─▶ shard's arrivals
 //! ```
 //!
 //! What the first packet says is only looked at here to find the shard. Whatever it is, the shard
@@ -13,6 +13,7 @@ mod first_packet;
 pub mod quic;
 pub mod tls;
 pub mod transport;
+pub mod ws;
 
 use std::fmt;
 use std::io;
@@ -31,7 +32,7 @@ use crate::config::Config;
 use crate::config::sections::{Anonymous, NodeSection};
 use crate::config::text::{ListenerUrl, Scheme};
 
-pub use self::accept::{Doorman, serve};
+pub use self::accept::{Doorman, serve, violation};
 pub use self::first_packet::client_id;
 
 /// Connections the system completes before they are accepted.
@@ -43,6 +44,9 @@ pub struct Listener {
     /// As configured, with the port it really has.
     url: Arc<str>,
     tls: Option<TlsAcceptor>,
+    /// The path of WebSocket clients.
+    ws_path: Option<Box<str>>,
+    packet_bytes_max: usize,
     promise: Promise,
     anonymous: Anonymous,
     seats: Seats,
@@ -91,15 +95,17 @@ impl Listener {
         for section in &config.listeners {
             let url = &section.url.0;
             let tls = match url.scheme {
-                Scheme::Tcp | Scheme::Quic => None,
-                Scheme::Tls => match &acceptor {
+                Scheme::Tcp | Scheme::Ws | Scheme::Quic => None,
+                Scheme::Tls | Scheme::Wss => match &acceptor {
                     Some(acceptor) => Some(TlsAcceptor::clone(acceptor)),
                     None => Some(acceptor.insert(tls::acceptor(&config.tls)?).clone()),
                 },
             };
             let (door, addr) = match url.scheme {
-                Scheme::Tcp | Scheme::Tls => bind(url, listen, std::net::TcpListener::local_addr)
-                    .map(|(socket, addr)| (Door::Tcp(socket), addr))?,
+                Scheme::Tcp | Scheme::Tls | Scheme::Ws | Scheme::Wss => {
+                    bind(url, listen, std::net::TcpListener::local_addr)
+                        .map(|(socket, addr)| (Door::Tcp(socket), addr))?
+                }
                 Scheme::Quic => {
                     let (socket, addr) = bind(url, quic::endpoint::bind, UdpSocket::local_addr)?;
                     let door = quic::endpoint::Door::new(socket, &config.tls)?;
@@ -110,6 +116,8 @@ impl Listener {
                 door,
                 url: bound_url(url, addr).to_string().into(),
                 tls,
+                ws_path: url.scheme.has_path().then(|| url.path.as_str().into()),
+                packet_bytes_max: config.session.packet_bytes_max,
                 promise: section.promise.unwrap_or(config.storage.promise).0,
                 anonymous: config.auth.allow_anonymous,
                 seats: Seats::new(section.connections_max),
@@ -217,7 +225,7 @@ fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// The listener's address as peers may use it: port 0 became a real one.
 fn bound_url(url: &ListenerUrl, addr: SocketAddr) -> ListenerUrl {
     let host = url.authority.rsplit_once(':').map_or(url.authority.as_str(), |(host, _)| host);
-    ListenerUrl { scheme: url.scheme, authority: format!("{host}:{}", addr.port()) }
+    ListenerUrl { authority: format!("{host}:{}", addr.port()), ..url.clone() }
 }
 
 /// How many connections a listener may have at once.

@@ -1,4 +1,5 @@
-//! The bytes of one client: plain, TLS or QUIC, and movable between threads.
+//! The bytes of one client: plain, TLS or QUIC, with or without WebSocket, and movable between
+//! threads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +14,8 @@ use verge_model::Millis;
 use super::quic::QuicTransport;
 use super::quic::transport::Moved;
 
+use super::ws::Ws;
+
 /// A client's transport.
 pub enum Transport {
     /// Plain TCP.
@@ -21,6 +24,10 @@ pub enum Transport {
     Tls(Box<TlsStream<Socket>>),
     /// The control stream of a QUIC connection.
     Quic(Box<QuicTransport>),
+    /// WebSocket on plain TCP. Boxed: its state is larger than a socket.
+    Ws(Box<Ws<Socket>>),
+    /// WebSocket on TLS.
+    Wss(Box<Ws<TlsStream<Socket>>>),
 }
 
 /// A socket that belongs to one runtime, or is on its way to another.
@@ -132,6 +139,8 @@ impl Transport {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
             Self::Quic(streams) => streams.poll_read(cx, buf),
+            Self::Ws(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Self::Wss(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 
@@ -141,14 +150,18 @@ impl Transport {
             Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
             Self::Quic(streams) => streams.poll_write(cx, bytes),
+            Self::Ws(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            Self::Wss(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
 
-    /// Hands what TLS still holds to the socket.
+    /// Hands what TLS and WebSocket still hold to the socket.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(_) | Self::Quic(_) => Poll::Ready(Ok(())),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Ws(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Self::Wss(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -158,13 +171,15 @@ impl Transport {
             Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
             Self::Quic(streams) => streams.poll_shutdown(cx),
+            Self::Ws(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Self::Wss(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 
     /// Whether the client is reached at another address than before; only QUIC's clients move.
     pub fn moved(&mut self, now: Millis) -> Option<Moved> {
         match self {
-            Self::Tcp(_) | Self::Tls(_) => None,
+            Self::Tcp(_) | Self::Tls(_) | Self::Ws(_) | Self::Wss(_) => None,
             Self::Quic(streams) => streams.moved(now),
         }
     }
@@ -174,6 +189,8 @@ impl Transport {
         match self {
             Self::Tcp(socket) => Some(socket),
             Self::Tls(stream) => Some(stream.get_mut().0),
+            Self::Ws(stream) => Some(stream.get_mut()),
+            Self::Wss(stream) => Some(stream.get_mut().get_mut().0),
             Self::Quic(_) => None,
         }
     }

@@ -3,12 +3,14 @@
 use std::io;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::ReadBuf;
 use verge_broker_core::shard::api::ConnId;
 use verge_model::Now;
 
+use super::connection::CLOSE_LINGER;
 use super::turn::Driver;
+use crate::listener;
 use crate::listener::quic::transport::Moved;
 
 impl Driver {
@@ -106,7 +108,14 @@ impl Driver {
     /// The transport broke or ended.
     pub(super) fn broken(&mut self, id: ConnId, error: &io::Error, now: Now) {
         tracing::debug!(conn = id.0, %error, "transport ended");
-        self.connections.remove(id);
+        match listener::violation(error) {
+            None => self.connections.remove(id),
+            // The client is told why; WebSocket has it in place.
+            Some(violation) => {
+                self.core.count_closed(violation.label());
+                self.connections.begin_close(id, Bytes::new(), now.mono + CLOSE_LINGER);
+            }
+        }
         self.core.handle_closed(id, now);
         self.again = true;
     }

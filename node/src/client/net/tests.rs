@@ -202,7 +202,7 @@ impl Peer {
 async fn listen() -> (Address, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    (Address { scheme: Scheme::Tcp, host: "127.0.0.1".into(), port }, listener)
+    (Address { scheme: Scheme::Tcp, host: "127.0.0.1".into(), port, path: String::new() }, listener)
 }
 
 fn session() -> ClientSession {

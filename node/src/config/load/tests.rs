@@ -119,7 +119,7 @@ fn a_value_that_does_not_fit_is_quoted_with_its_place() {
         ("node.role=rus", "unknown variant `rus`, expected one of `rsu`, `regional`, `cloud`"),
         ("node.position=91,0", "latitude 91 is not between -90 and 90"),
         ("session.receive_maximum=70000", "session.receive_maximum = \"70000\": "),
-        ("listeners=ws://127.0.0.1:80", "this version has no ws:// listener"),
+        ("listeners=sctp://127.0.0.1:80", "'sctp://127.0.0.1:80' is not a listener"),
         ("admin.listen=nowhere", "admin.listen = \"nowhere\": "),
         ("node.id=-x", "node.id = \"-x\": a node id holds letters"),
         ("storage.promise=fsync", "'fsync' is not a promise"),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
@@ -213,7 +214,8 @@ async fn welcome(
         };
         let subject = check.judge(&connection)?;
         let mut transport = Box::new(QuicTransport::new(connection.clone(), send, recv, peer));
-        let (shard, bytes) = first_packet(doorman, transport.receiver(), subject.as_ref()).await?;
+        let (shard, bytes) =
+            first_packet(doorman, transport.receiver(), subject.as_ref(), BytesMut::new()).await?;
         Ok::<_, NoConnection>((transport, subject, shard, bytes))
     });
     let outcome = said.await.unwrap_or(Err(NoConnection::ConnectTimeout));
