@@ -108,7 +108,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn started<'s>(site: &'s Site, settings: [&str; 1]) -> (Node, SocketAddr) {
+fn started(site: &Site, settings: [&str; 1]) -> (Node, SocketAddr) {
     let ws = ports::free();
     let mut node = site.node("web").with(settings);
     node.args(["--listen", &format!("ws://{ws}")]);

@@ -40,10 +40,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Web<S> {
 }
 
 fn failed(error: Error) -> io::Error {
-    match error {
-        Error::Io(error) => error,
-        error => io::Error::new(io::ErrorKind::InvalidData, format!("WebSocket: {error}")),
+    if let Error::Io(error) = error {
+        return error;
     }
+    io::Error::new(io::ErrorKind::InvalidData, format!("WebSocket: {error}"))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Web<S> {

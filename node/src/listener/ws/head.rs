@@ -139,12 +139,14 @@ fn answer(head: &[u8], path: &str) -> Result<Option<Answer>, Refusal> {
 }
 
 fn malformed(error: &WsError) -> Refusal {
-    match error {
-        WsError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => Refusal::Version,
-        // Headers beyond what the parser has room for.
-        WsError::Capacity(CapacityError::TooManyHeaders) => Refusal::TooLarge,
-        error => Refusal::Malformed(error.to_string()),
+    if let WsError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) = error {
+        return Refusal::Version;
     }
+    // Headers beyond what the parser has room for.
+    if let WsError::Capacity(CapacityError::TooManyHeaders) = error {
+        return Refusal::TooLarge;
+    }
+    Refusal::Malformed(error.to_string())
 }
 
 /// Whether a page's origin (RFC 6454) is this machine by name or address.
