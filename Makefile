@@ -8,9 +8,9 @@ CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release
 # Packages the build needs: a C and C++ compiler and libclang for RocksDB, curl and Mosquitto's
-# clients for tests against other people's clients.
+# clients and HAProxy for tests against other people's programs.
 BUILD_PACKAGES := build-essential pkg-config cmake clang libclang-dev
-TEST_PACKAGES := mosquitto-clients python3-venv python3-pip
+TEST_PACKAGES := haproxy mosquitto-clients python3-venv python3-pip
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -2,6 +2,7 @@
 //! dependence.
 
 mod extensions;
+mod listeners;
 mod settings;
 mod threads;
 
@@ -23,6 +24,8 @@ use verge_mesh_proto::{MeshCore, Restored};
 use verge_storage::{Store, StoreError};
 use verge_storage_rocksdb::{RocksStore, Writer, WriterHandle};
 
+use self::listeners::{Doors, OPENINGS_MAX};
+pub use self::listeners::{Listeners, Opening, ReloadError, Reloaded, Source};
 pub use self::threads::Alarm;
 use self::threads::{Alarms, Threads};
 use crate::admin::views::{NodeAnswer, rfc3339};
@@ -72,13 +75,11 @@ pub enum StartError {
 /// A node that serves.
 pub struct Node {
     config: Config,
-    listeners: Vec<Arc<str>>,
+    listeners: Arc<Listeners>,
     mesh_addr: Option<SocketAddr>,
     admin_addr: SocketAddr,
     ready: Arc<AtomicBool>,
     mailboxes: Mailboxes,
-    /// True when listeners are to stop.
-    stop: watch::Sender<bool>,
     /// True when the admin API is to stop.
     admin_stop: watch::Sender<bool>,
     /// True when an operator asked the node to go down.
@@ -97,16 +98,16 @@ pub enum Reason {
 }
 
 impl Node {
-    /// Starts a node: ports first, since they fail most often and cost nothing; then the data
+    /// Starts a node; `source` gives its configuration again when that is to be read again. Ports first, since they fail most often and cost nothing; then the data
     /// directory, what it holds, and the threads.
     ///
     /// # Errors
     /// What is in the way, in one line.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: Config, source: Source) -> Result<Self, StartError> {
         let clock = Clock::start();
         let id = &config.node.id;
         let admin_server = AdminServer::bind(config.admin.listen)?;
-        let mut listeners = Listener::bind_all(&config)?;
+        let (mut listeners, live) = Listener::bind_all(&config)?;
         let urls: Vec<Arc<str>> = listeners.iter().map(|listener| listener.url().clone()).collect();
         let links = if config.mesh.is_on() { Some(links_config(&config.mesh, id)?) } else { None };
 
@@ -182,18 +183,29 @@ impl Node {
         let ready = Arc::new(AtomicBool::new(false));
         let (admin_stop, admin_stopped) = watch::channel(false);
         let (ask_drain, drain) = watch::channel(false);
-        let (stop, stopped) = watch::channel(false);
+        let shard_count = shards.len();
+        let clients = Clients {
+            config: &config,
+            shared: &shared,
+            clock,
+            writer: writer.clone(),
+            mailboxes: &mailboxes,
+            alarm,
+        };
+        let doors = clients.serve(shards, &mut threads)?;
+        let listeners = Listeners::start(config.clone(), source, doors, listeners, live);
+        let listeners = Arc::new(listeners);
         let admin = Admin {
             node: NodeAnswer {
                 node_id: id.to_string(),
                 role: config.node.role.as_str(),
                 region: config.node.region.clone(),
                 position: config.node.position.map(|position| position.0),
-                listeners: urls.iter().map(|url| url.to_string()).collect(),
+                listeners: listeners.urls(),
                 mesh_addr: mesh_addr.map(|addr| addr.to_string()),
                 incarnation,
                 version: env!("CARGO_PKG_VERSION"),
-                shards: shards.len(),
+                shards: shard_count,
                 ready: false,
                 started_at: rfc3339(clock::wall()),
                 process_id: std::process::id(),
@@ -205,21 +217,12 @@ impl Node {
             writer: writer.clone(),
             ready: Arc::clone(&ready),
             drain: ask_drain,
+            listeners: Arc::clone(&listeners),
         };
         let admin_addr = admin_server.addr();
         threads.admin = Some(admin_server.serve(admin::routes(Arc::new(admin)), admin_stopped)?);
 
-        let clients = Clients {
-            config: &config,
-            shared: &shared,
-            clock,
-            writer,
-            mailboxes: &mailboxes,
-            alarm,
-        };
-        clients.serve(shards, listeners, &stopped, &mut threads)?;
         ready.store(true, Ordering::Release);
-        let listeners = urls;
         Ok(Self {
             config,
             listeners,
@@ -227,7 +230,6 @@ impl Node {
             admin_addr,
             ready,
             mailboxes,
-            stop,
             admin_stop,
             drain,
             alarms,
@@ -235,9 +237,9 @@ impl Node {
         })
     }
 
-    /// Where clients connect, with real ports.
+    /// Where clients connect.
     #[must_use]
-    pub fn listeners(&self) -> &[Arc<str>] {
+    pub fn listeners(&self) -> &Arc<Listeners> {
         &self.listeners
     }
 
@@ -249,8 +251,8 @@ impl Node {
 
     /// Says on standard output that the node serves.
     pub fn announce(&self) {
-        let mut line =
-            format!("ready node={} listeners={}", self.config.node.id, self.listeners.join(","));
+        let listeners = self.listeners.urls().join(",");
+        let mut line = format!("ready node={} listeners={listeners}", self.config.node.id);
         if let Some(addr) = self.mesh_addr {
             line.push_str(&format!(" mesh={addr}"));
         }
@@ -269,12 +271,21 @@ impl Node {
             Err(error) => return Reason::Broken(format!("signals cannot be waited for: {error}")),
         };
         runtime.block_on(async {
-            let (Ok(mut term), Ok(mut int)) =
-                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-            else {
+            let (Ok(mut term), Ok(mut int), Ok(mut hangup)) = (
+                signal(SignalKind::terminate()),
+                signal(SignalKind::interrupt()),
+                signal(SignalKind::hangup()),
+            ) else {
                 return Reason::Broken("signals cannot be waited for".to_owned());
             };
+            let reloads = async {
+                while hangup.recv().await.is_some() {
+                    // What came of it is in the log.
+                    let _ = self.listeners.reload();
+                }
+            };
             tokio::select! {
+                () = reloads => Reason::Broken("signals cannot be waited for".to_owned()),
                 _ = term.recv() => Reason::Asked("SIGTERM"),
                 _ = int.recv() => Reason::Asked("SIGINT"),
                 Ok(_) = self.drain.wait_for(|drain| *drain) => Reason::Asked("the admin API"),
@@ -290,7 +301,7 @@ impl Node {
         let deadline = clock::instant() + self.config.shutdown.deadline.0.0;
         let mut threads = self.threads;
         self.ready.store(false, Ordering::Release);
-        self.stop.send_replace(true);
+        self.listeners.stop();
         for mailbox in self.mailboxes.shards.iter() {
             mailbox.put(ShardMail(Mail::Shutdown));
         }
@@ -320,33 +331,21 @@ struct Clients<'a> {
 }
 
 impl Clients<'_> {
-    /// Starts a thread per shard; listeners are spread over them.
-    fn serve(
-        self,
-        shards: Vec<Shard>,
-        listeners: Vec<Listener>,
-        stopped: &watch::Receiver<bool>,
-        threads: &mut Threads,
-    ) -> io::Result<()> {
+    /// Starts a thread per shard; listeners come later.
+    fn serve(self, shards: Vec<Shard>, threads: &mut Threads) -> io::Result<Doors> {
         let (doors, arrivals): (Vec<mpsc::Sender<Arrival>>, Vec<_>) =
             shards.iter().map(|_| mpsc::channel(ARRIVALS_MAX)).unzip();
-        let doors: Arc<[_]> = doors.into();
-        let mut listeners_of: Vec<Vec<(Listener, Doorman)>> =
-            shards.iter().map(|_| Vec::new()).collect();
-        for (place, listener) in listeners.into_iter().enumerate() {
-            let index = place % shards.len();
-            let doorman = Doorman {
-                shards: Arc::clone(&doors),
-                here: ShardIndex(u16::try_from(index).expect("shards are counted in 16 bits")),
-                connect_timeout: self.config.session.connect_timeout.0.0,
-                limits: settings::decode_limits(self.config),
-                shared: Arc::clone(self.shared),
-            };
-            listeners_of[index].push((listener, doorman));
-        }
-        for (index, ((core, arrivals), listeners)) in
-            (0_u16..).zip(shards.into_iter().zip(arrivals).zip(listeners_of))
-        {
+        let doorman = Doorman {
+            shards: doors.into(),
+            here: ShardIndex(0),
+            connect_timeout: self.config.session.connect_timeout.0.0,
+            limits: settings::decode_limits(self.config),
+            shared: Arc::clone(self.shared),
+        };
+        let mut posts = Vec::with_capacity(shards.len());
+        for (index, (core, arrivals)) in (0_u16..).zip(shards.into_iter().zip(arrivals)) {
+            let (post, openings) = mpsc::channel(OPENINGS_MAX);
+            posts.push(post);
             threads.shards.push(shard::spawn(ShardSetup {
                 core,
                 index: ShardIndex(index),
@@ -354,12 +353,11 @@ impl Clients<'_> {
                 writer: self.writer.clone(),
                 mailboxes: self.mailboxes.clone(),
                 arrivals,
-                listeners,
-                stop: stopped.clone(),
+                openings,
                 alarm: self.alarm.clone(),
             })?);
         }
-        Ok(())
+        Ok(Doors { openings: posts, doorman })
     }
 }
 

@@ -25,7 +25,9 @@ fn main() -> ExitCode {
 fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = args.load(app::environment()).map_err(Failure::setup)?.config;
     telemetry::init(&config.log).map_err(Failure::setup)?;
-    let mut node = Node::start(config).map_err(Failure::setup)?;
+    let again = args.clone();
+    let source = move || Ok(again.load(app::environment())?.config);
+    let mut node = Node::start(config, Box::new(source)).map_err(Failure::setup)?;
     node.announce();
     let reason = node.wait();
     tracing::info!(?reason, "going down");

@@ -21,12 +21,32 @@ impl Certificates {
         if !ca.exists() {
             output_of(&mut site.verge(["pki", "init", "--ca", &ca.display().to_string()]));
         }
-        Self::issued(site, "server", names)
+        Self::issued(site, "server", names, "certs")
     }
 
-    fn issued(site: &Site, kind: &str, names: &[&str]) -> Self {
+    /// A client's certificate, of the site's authority.
+    pub(crate) fn of_client(site: &Site, name: &str) -> Self {
+        Self::issued(site, "client", &[name], "certs")
+    }
+
+    /// A server's certificate of another authority, which is made for it.
+    pub(crate) fn of_another(site: &Site, names: &[&str]) -> Self {
+        let (ours, away) = (site.path("ca"), site.path("ca-away"));
+        let moved = |from: &std::path::Path, to: &std::path::Path| {
+            std::fs::rename(from, to).expect("an authority can be put elsewhere");
+        };
+        moved(&ours, &away);
+        output_of(&mut site.verge(["pki", "init", "--ca", &ours.display().to_string()]));
+        let certificates = Self::issued(site, "server", names, "other-certs");
+        let other = site.path("other-ca");
+        moved(&ours, &other);
+        moved(&away, &ours);
+        Self { authority: other.join("ca.pem").display().to_string(), ..certificates }
+    }
+
+    fn issued(site: &Site, kind: &str, names: &[&str], folder: &str) -> Self {
         let ca = site.path("ca").display().to_string();
-        let certs = site.path("certs").display().to_string();
+        let certs = site.path(folder).display().to_string();
         let mut command = site.verge(["pki", "issue", kind]);
         let said = output_of(command.args(names).args(["--ca", &ca, "--out", &certs]));
         let file = |title: &str| {

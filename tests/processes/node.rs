@@ -117,6 +117,13 @@ impl Node {
         eventually("the node ends", || child.try_wait().expect("a child can be waited for"))
     }
 
+    /// Asks the process to read its configuration again, as a service manager does.
+    pub(crate) fn hang_up(&self) {
+        let child = self.child.as_ref().expect("a node that runs");
+        let kill = format!("kill -HUP {}", child.id());
+        output_of(Command::new("/bin/sh").args(["-c", &kill]));
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }

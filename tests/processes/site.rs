@@ -1,5 +1,6 @@
 //! The ground a test stands on: a directory, a home, nodes with ports of their own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -49,6 +50,24 @@ impl Site {
         node.args(["--data-dir", &data.display().to_string()]);
         node.args(["--listen", &format!("tcp://{mqtt}"), "--admin", &admin.to_string()]);
         node
+    }
+
+    /// A node that is not started, with the listeners of its configuration file.
+    pub(crate) fn configured(&self, name: &str, mqtt: SocketAddr, toml: &str) -> Node {
+        let admin = ports::free();
+        let (data, file) = (self.path(&format!("{name}.data")), self.configure(name, toml));
+        let mut node = Node::new(programs::verge(), name, self.dir.path(), admin, mqtt);
+        node.args(["run", "--config", &file, "--node-id", name]);
+        node.args(["--set", "storage.promise=buffered", "--set", "node.shards=2"]);
+        node.args(["--data-dir", &data.display().to_string(), "--admin", &admin.to_string()]);
+        node
+    }
+
+    /// Writes the configuration file of a node.
+    pub(crate) fn configure(&self, name: &str, toml: &str) -> String {
+        let file = self.path(&format!("{name}.toml"));
+        std::fs::write(&file, toml).expect("a file can be written");
+        file.display().to_string()
     }
 
     /// A node that is not started, of the development mesh of this site's home.

@@ -35,6 +35,7 @@ use self::views::{
     ClientAnswer, LedgerAnswer, NodeAnswer, RetainedAnswer, RouteAnswer, SessionAnswer,
     SubscriptionAnswer,
 };
+use crate::app::{Listeners, Reloaded};
 use crate::mesh::view::MeshView;
 use crate::shard::{Mailboxes, ShardMail};
 
@@ -64,6 +65,8 @@ pub struct Admin {
     pub ready: Arc<AtomicBool>,
     /// Asks the node to go down.
     pub drain: watch::Sender<bool>,
+    /// Its listeners, and its configuration.
+    pub listeners: Arc<Listeners>,
 }
 
 type Shared = State<Arc<Admin>>;
@@ -88,6 +91,7 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/ledger", get(ledger))
         .route("/api/v1/nearest", get(nearest))
         .route("/api/v1/drain", post(drain))
+        .route("/api/v1/reload", post(reload))
         .with_state(admin)
 }
 
@@ -152,7 +156,8 @@ async fn readyz(State(admin): Shared) -> Response {
 
 async fn node(State(admin): Shared) -> Json<NodeAnswer> {
     let ready = admin.ready.load(Ordering::Acquire);
-    Json(NodeAnswer { ready, ..admin.node.clone() })
+    let listeners = admin.listeners.urls();
+    Json(NodeAnswer { ready, listeners, ..admin.node.clone() })
 }
 
 async fn members(State(admin): Shared, UrlQuery(page): UrlQuery<PageQuery>) -> Json<Value> {
@@ -280,6 +285,15 @@ async fn kick(State(admin): Shared, Path(id): Path<String>) -> Result<Json<Value
 async fn drain(State(admin): Shared) -> Json<Value> {
     admin.drain.send_replace(true);
     Json(json!({ "draining": true }))
+}
+
+/// Reads the configuration again. What cannot be taken over now is named.
+async fn reload(State(admin): Shared) -> Result<Json<Reloaded>, ApiError> {
+    admin
+        .listeners
+        .reload()
+        .map(Json)
+        .map_err(|error| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
 }
 
 async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {

@@ -51,6 +51,15 @@ pub fn document() -> Value {
         "responses": {"200": {"description": "Begun"}},
     });
     paths.insert("/api/v1/drain".to_owned(), json!({ "post": drain }));
+    let reload = json!({
+        "summary": "Read the configuration again: listeners, certificates and who needs credentials \
+            take effect, what else has changed is named",
+        "responses": {
+            "200": {"description": "Done"},
+            "422": {"description": "The configuration is wrong, and everything as before"},
+        },
+    });
+    paths.insert("/api/v1/reload".to_owned(), json!({ "post": reload }));
     json!({
         "openapi": "3.1.0",
         "info": {"title": "Verge admin API", "version": env!("CARGO_PKG_VERSION")},

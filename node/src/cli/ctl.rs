@@ -58,6 +58,8 @@ pub enum CtlCommand {
     Ledger,
     /// Stop accepting, flush, and end the node
     Drain,
+    /// Read the configuration again: listeners and certificates take effect, clients stay
+    Reload,
     /// End a client's connection
     Kick {
         /// The client's id
@@ -120,6 +122,7 @@ pub fn run(args: &CtlArgs) -> Result<(), Failure> {
         CtlCommand::Retained => (list("retained")?, RETAINED),
         CtlCommand::Ledger => (get(args, "/api/v1/ledger")?, &[] as Columns),
         CtlCommand::Drain => (post(args, "/api/v1/drain")?, &[] as Columns),
+        CtlCommand::Reload => (post(args, "/api/v1/reload")?, &[] as Columns),
         CtlCommand::Kick { client } => {
             (post(args, &format!("/api/v1/clients/{}/kick", escaped(client)))?, &[] as Columns)
         }

@@ -147,6 +147,7 @@ mod tests {
             "ctl sessions --page 2 --limit 10",
             "ctl kick vehicle-7",
             "ctl drain",
+            "ctl reload",
         ] {
             let words = std::iter::once("verge").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words.clone()).is_ok(), "{line}");

@@ -8,6 +8,7 @@ use verge_mqtt_proto::topic::filter::TopicFilter;
 use super::error::ConfigError;
 use super::extensions;
 use super::sections::{ClientCertificate, Config, MeshSection};
+use super::text::Scheme;
 
 /// Most shards; far beyond any machine this runs on.
 const SHARDS_MAX: u16 = 256;
@@ -69,6 +70,17 @@ fn listeners(config: &Config) -> Result<(), ConfigError> {
         Role::Rsu | Role::Regional => {}
     }
     let tls = &config.tls;
+    for listener in &config.listeners {
+        let url = &listener.url.0;
+        if listener.proxy_protocol && url.scheme == Scheme::Quic {
+            return wrong(format!("listener {url}: proxy_protocol is for listeners on TCP"));
+        }
+        if listener.connecting_max == 0 || listener.connections_max == 0 {
+            return wrong(format!(
+                "listener {url}: connections_max and connecting_max: at least 1"
+            ));
+        }
+    }
     let asks_tls = config.listeners.iter().find(|listener| listener.url.0.scheme.has_tls());
     if let Some(listener) = asks_tls
         && (tls.cert.is_none() || tls.key.is_none())
@@ -77,6 +89,23 @@ fn listeners(config: &Config) -> Result<(), ConfigError> {
             "listener {}: set tls.cert and tls.key (`verge pki issue server` makes them for trials)",
             listener.url.0
         ));
+    }
+    for entry in &tls.certificates {
+        let good = |name: &&String| {
+            let name = name.strip_prefix("*.").unwrap_or(name);
+            name.contains(|c: char| !c.is_ascii_digit() && c != '.')
+                && rustls::pki_types::DnsName::try_from(name).is_ok()
+        };
+        if let Some(name) = entry.names.iter().find(|name| !good(name)) {
+            return wrong(format!(
+                "tls.certificates.names = \"{name}\": not a server name: write edge.example or \
+                 *.edge.example"
+            ));
+        }
+        if entry.names.is_empty() {
+            let cert = entry.cert.display();
+            return wrong(format!("tls.certificates.names of {cert}: name at least one server"));
+        }
     }
     if tls.client_certificate != ClientCertificate::None && tls.client_ca.is_none() {
         return wrong("tls.client_certificate: set tls.client_ca to the authorities of clients");
@@ -133,6 +162,8 @@ fn mesh(mesh: &MeshSection) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::config::Loader;
 
@@ -143,6 +174,45 @@ mod tests {
         }
         let loaded = loader.finish(Role::Rsu).unwrap();
         check(&loaded.config).map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn complaints_about_lists_name_the_entry() {
+        let said = |key: &str, item: serde_json::Value| {
+            let mut loader = Loader::new();
+            loader.flag("test", key, vec![item]);
+            let loaded = loader.finish(Role::Rsu);
+            let checked = loaded.and_then(|loaded| check(&loaded.config));
+            checked.map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        let cert = |names: &[&str]| json!({"names": names, "cert": "a.pem", "key": "a.key"});
+        let listener =
+            |url: &str, key: &str, value: serde_json::Value| json!({"url": url, key: value});
+        let (tcp, quic) = ("tcp://127.0.0.1:1", "quic://127.0.0.1:1");
+        for (key, item, wanted) in [
+            ("tls.certificates", cert(&["edge.example", "*.edge.example"]), ""),
+            ("tls.certificates", cert(&[]), "tls.certificates.names of a.pem: name at least one"),
+            ("tls.certificates", cert(&["192.0.2.1"]), "\"192.0.2.1\": not a server name"),
+            ("tls.certificates", json!({"names": []}), "tls.certificates[0]"),
+            (
+                "tls.certificates",
+                json!({"name": "a"}),
+                "nearest known key is 'tls.certificates.names'",
+            ),
+            ("listeners", listener(tcp, "proxy_trusted", json!(["10.0.0.0/8"])), ""),
+            ("listeners", listener(tcp, "proxy_trusted", json!(["ten"])), "'ten' is not a network"),
+            ("listeners", listener(tcp, "connecting_max", json!(0)), "connecting_max: at least 1"),
+            ("listeners", listener(tcp, "proxy_protocol", json!("yes")), "listeners[0]"),
+            (
+                "listeners",
+                listener(quic, "proxy_protocol", json!(true)),
+                "proxy_protocol is for listeners on TCP",
+            ),
+        ] {
+            let said = said(key, item);
+            assert!(said.contains(wanted) && said.is_empty() == wanted.is_empty(), "{said}");
+            assert!(!said.contains('\n'), "{said}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::load::{self, Loaded};
-use super::sections::Config;
+use super::sections::{Config, list_items};
 
 /// What each key means, in the order of the file.
 const MEANINGS: &[(&str, &str)] = &[
@@ -19,6 +19,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("tls.client_ca", "authorities whose client certificates are accepted"),
     ("tls.client_crl", "client certificates that are revoked"),
     ("tls.client_certificate", "none, optional or required"),
+    ("tls.certificates", "certificates for clients that ask for a server by name"),
     ("auth.allow_anonymous", "who needs no credentials: loopback, always or never"),
     ("session.expiry_max", "longest Session Expiry Interval granted"),
     ("session.v3_expiry", "how long a 3.1.1 session outlives its connection"),
@@ -91,8 +92,9 @@ pub fn explain(loaded: &Loaded) -> String {
     let tree = load::tree(&loaded.config);
     let mut out = summary(&loaded.config);
     let mut open = String::new();
+    let lists_of_tables = list_items();
     let (lists, values): (Vec<_>, Vec<_>) =
-        MEANINGS.iter().map(|(key, _)| *key).partition(|key| !key.contains('.'));
+        MEANINGS.iter().map(|(key, _)| *key).partition(|key| lists_of_tables.contains_key(key));
     let width = 46;
     for key in values {
         let (section, name) = key.split_once('.').unwrap_or((key, ""));
@@ -151,6 +153,7 @@ fn summary(config: &Config) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use verge_model::Role;
 
     use super::*;
@@ -168,10 +171,15 @@ mod tests {
 
     #[test]
     fn an_explanation_is_a_configuration_again() {
+        let named = json!({"names": ["a.example", "*.b.example"], "cert": "a.pem", "key": "a.key"});
+        let listener = json!({"url": "ws://127.0.0.1:80", "proxy_protocol": true,
+            "proxy_trusted": ["10.0.0.0/8", "::1"], "connecting_max": 7});
         let mut loader = Loader::new();
         loader.set("node.id=rsu-1").unwrap();
         loader.set("node.position=48.1,11.5").unwrap();
         loader.set("uplink.select=a/#,b/+").unwrap();
+        loader.flag("test", "tls.certificates", vec![named]);
+        loader.flag("test", "listeners", vec![listener]);
         let loaded = loader.finish(Role::Regional).unwrap();
         let text = explain(&loaded);
         assert!(text.contains("\"rsu-1\"") && text.contains("(from --set)"), "{text}");

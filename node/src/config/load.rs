@@ -10,7 +10,9 @@ use verge_model::{NodeId, Role};
 
 use super::error::{ConfigError, Source};
 use super::profile;
-use super::sections::{Config, ListenerSection, ShareGroupSection, TopicSection, list_items};
+use super::sections::{
+    CertificateSection, Config, ListenerSection, ShareGroupSection, TopicSection, list_items,
+};
 
 /// Largest configuration file that is read.
 const CONFIG_FILE_BYTES_MAX: u64 = 4 << 20;
@@ -206,6 +208,9 @@ fn checked_list(
         let fits = match key {
             "listeners" => serde_json::from_value::<ListenerSection>(item.clone()).map(drop),
             "share_groups" => serde_json::from_value::<ShareGroupSection>(item.clone()).map(drop),
+            "tls.certificates" => {
+                serde_json::from_value::<CertificateSection>(item.clone()).map(drop)
+            }
             _ => serde_json::from_value::<TopicSection>(item.clone()).map(drop),
         };
         fits.map_err(|error| ConfigError::Value {
@@ -287,7 +292,7 @@ pub(super) fn at<'a>(tree: &'a Value, key: &str) -> Option<&'a Value> {
     found.filter(|value| !value.is_object())
 }
 
-fn at_mut<'a>(tree: &'a mut Value, key: &str) -> &'a mut Value {
+pub(super) fn at_mut<'a>(tree: &'a mut Value, key: &str) -> &'a mut Value {
     match key.split_once('.') {
         Some((section, field)) => &mut tree[section][field],
         None => &mut tree[key],

@@ -5,6 +5,7 @@
 //! an error that names the nearest known one; every error is one line.
 
 pub mod check;
+pub mod compare;
 pub mod error;
 pub mod explain;
 pub mod extensions;
@@ -14,6 +15,7 @@ pub mod sections;
 pub mod text;
 
 pub use check::check;
+pub use compare::{differences, take_over};
 pub use error::{ConfigError, Source};
 pub use explain::explain;
 pub use load::{Loaded, Loader};

@@ -46,6 +46,7 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             client_ca: None,
             client_crl: None,
             client_certificate: ClientCertificate::None,
+            certificates: Vec::new(),
         },
         auth: AuthSection { allow_anonymous: Anonymous::Loopback },
         session: SessionSection {

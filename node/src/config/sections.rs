@@ -11,7 +11,7 @@ use verge_model::{Class, LatLon, NodeId, Role};
 use verge_storage::Promise;
 
 pub use super::extensions::{ShareGroupSection, SharedSection};
-use super::text::{ListenerUrl, Span, SpanOrNever, Text};
+use super::text::{ListenerUrl, Network, Span, SpanOrNever, Text};
 
 /// All settings of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,6 +83,15 @@ pub struct ListenerSection {
     /// Most connections at once.
     #[serde(default = "ListenerSection::default_connections_max")]
     pub connections_max: usize,
+    /// Most connections at once that have not said CONNECT.
+    #[serde(default = "ListenerSection::default_connecting_max")]
+    pub connecting_max: usize,
+    /// Clients are behind proxies, which say for whom they speak.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// Proxies that are believed.
+    #[serde(default = "ListenerSection::default_proxy_trusted")]
+    pub proxy_trusted: Vec<Text<Network>>,
 }
 
 impl ListenerSection {
@@ -92,10 +101,28 @@ impl ListenerSection {
         100_000
     }
 
+    /// What a core shakes hands with in a few seconds, at some kilobytes each: more at once is an
+    /// attack, or takes longer than clients wait.
+    fn default_connecting_max() -> usize {
+        4_096
+    }
+
+    /// Proxies of this machine.
+    fn default_proxy_trusted() -> Vec<Text<Network>> {
+        Network::loopback().map(Text).into()
+    }
+
     /// A listener with nothing but its address given.
     #[must_use]
     pub fn of(url: ListenerUrl) -> Self {
-        Self { url: Text(url), promise: None, connections_max: Self::default_connections_max() }
+        Self {
+            url: Text(url),
+            promise: None,
+            connections_max: Self::default_connections_max(),
+            connecting_max: Self::default_connecting_max(),
+            proxy_protocol: false,
+            proxy_trusted: Self::default_proxy_trusted(),
+        }
     }
 }
 
@@ -113,6 +140,20 @@ pub struct TlsSection {
     pub client_crl: Option<PathBuf>,
     /// Whether clients show a certificate.
     pub client_certificate: ClientCertificate,
+    /// Certificates for clients that ask for a server by name.
+    pub certificates: Vec<CertificateSection>,
+}
+
+/// `[[tls.certificates]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateSection {
+    /// Server names that get it; `*.` before a name stands for one label.
+    pub names: Vec<String>,
+    /// The certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 /// Whether clients show a certificate.
@@ -338,10 +379,17 @@ pub struct ShutdownSection {
 
 /// Items of lists of tables, by section: the keys each may have.
 pub(super) fn list_items() -> BTreeMap<&'static str, serde_json::Value> {
-    let listener = serde_json::json!({"url": "", "promise": null, "connections_max": 0});
+    let listener = serde_json::json!({"url": "", "promise": null, "connections_max": 0,
+        "connecting_max": 0, "proxy_protocol": false, "proxy_trusted": []});
+    let certificate = serde_json::json!({"names": [], "cert": "", "key": ""});
     let topic = serde_json::json!({"filter": "", "class": null, "scope": null, "promise": null});
     let group = serde_json::json!({"group": "", "filter": null, "strategy": ""});
-    BTreeMap::from([("listeners", listener), ("topics", topic), ("share_groups", group)])
+    BTreeMap::from([
+        ("listeners", listener),
+        ("tls.certificates", certificate),
+        ("topics", topic),
+        ("share_groups", group),
+    ])
 }
 
 #[cfg(test)]

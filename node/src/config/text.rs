@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -211,6 +213,42 @@ impl fmt::Display for ListenerUrl {
     }
 }
 
+/// A network of addresses, or one address: `10.0.0.0/8`, `::1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// This machine's own addresses.
+    #[must_use]
+    pub fn loopback() -> [Self; 2] {
+        let v4 = IpNet::new_assert(Ipv4Addr::LOCALHOST.into(), 8);
+        [Self(v4.trunc()), Self(IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)))]
+    }
+
+    /// Whether an address belongs to it. IPv4 addresses do in whatever form they come.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.0.contains(&ip.to_canonical())
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = text.parse().ok().or_else(|| text.parse().ok().map(|ip: IpAddr| IpNet::from(ip)));
+        net.map(Self).ok_or_else(|| {
+            format!("'{text}' is not a network; write 10.0.0.0/8, fd00::/8 or an address")
+        })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +263,20 @@ mod tests {
             assert!(text.parse::<Span>().unwrap_err().contains("not a duration"), "{text}");
         }
         assert_eq!("never".parse(), Ok(SpanOrNever(None)));
+    }
+
+    #[test]
+    fn networks_know_their_addresses() {
+        let of = |text: &str| text.parse::<Network>().unwrap();
+        assert!(of("10.0.0.0/8").contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!of("10.0.0.0/8").contains("11.0.0.1".parse().unwrap()));
+        assert!(of("fd00::/8").contains("fd12::1".parse().unwrap()));
+        assert_eq!(of("192.0.2.1").to_string(), "192.0.2.1/32");
+        let loopback = Network::loopback().map(|network| network.to_string());
+        assert_eq!(loopback, ["127.0.0.0/8", "::1/128"]);
+        for text in ["", "10.0.0.0/33", "ten", "10.0.0.0/8/8"] {
+            assert!(text.parse::<Network>().unwrap_err().contains("not a network"), "{text}");
+        }
     }
 
     #[test]

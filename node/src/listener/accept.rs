@@ -1,6 +1,7 @@
 //! Accepting: one task per listener, one short-lived task per connection until its shard is known.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use verge_broker_core::shared::NodeShared;
 use verge_mqtt_proto::DecodeLimits;
 
 use super::first_packet::{Verdict, judge};
+use super::proxy::{self, ProxyError, Source};
 use super::tls::subject;
 use super::transport::{self, Transport};
 use super::ws::{self, Violation, Ws};
@@ -40,7 +42,7 @@ pub struct Doorman {
     pub shards: Arc<[mpsc::Sender<Arrival>]>,
     /// The shard of who has no claim to another: the one the listener's task runs on.
     pub here: ShardIndex,
-    /// How long a connection may take for TLS, WebSocket and CONNECT together.
+    /// How long a connection may take for PROXY, TLS, WebSocket and CONNECT together.
     pub connect_timeout: Duration,
     /// What is accepted of a CONNECT.
     pub limits: DecodeLimits,
@@ -57,8 +59,7 @@ impl Doorman {
 }
 
 /// Accepts until `stop` is true. Runs on a [`LocalSet`](tokio::task::LocalSet).
-pub async fn serve(listener: Listener, doorman: Doorman, mut stop: watch::Receiver<bool>) {
-    let listener = Arc::new(listener);
+pub async fn serve(listener: Arc<Listener>, doorman: Doorman, mut stop: watch::Receiver<bool>) {
     let socket = match &listener.door {
         Door::Tcp(socket) => socket,
         Door::Quic(door) => {
@@ -80,10 +81,17 @@ pub async fn serve(listener: Listener, doorman: Doorman, mut stop: watch::Receiv
         match accepted {
             Ok((stream, peer)) => {
                 let Some(seat) = listener.take_seat(&doorman) else { continue };
+                let Some(bench) = listener.benches.take(listener.terms.load().connecting_max)
+                else {
+                    doorman.shared.counters.connection_closed("connecting_full");
+                    continue;
+                };
                 let (listener, doorman) = (Arc::clone(&listener), doorman.clone());
                 tokio::task::spawn_local(async move {
                     let peer = transport::canonical(peer);
-                    if let Err(error) = welcome(&listener, &doorman, stream, peer, seat).await {
+                    if let Err(error) =
+                        welcome(&listener, &doorman, stream, peer, (seat, bench)).await
+                    {
                         doorman.shared.counters.connection_closed(error.label());
                         tracing::debug!(listener = %listener.url, %peer, %error, "no connection");
                     }
@@ -113,6 +121,8 @@ fn rests(error: &io::Error) -> bool {
 /// Why an accepted socket came to nothing.
 #[derive(Debug, thiserror::Error)]
 enum NoConnection {
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     #[error("no CONNECT in time")]
     ConnectTimeout,
     #[error("TLS: {0}")]
@@ -127,6 +137,7 @@ impl NoConnection {
     /// Its name in metrics.
     fn label(&self) -> &'static str {
         match self {
+            Self::Proxy(error) => error.label(),
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls(_) => "tls_handshake",
             Self::Request(_) => "websocket_handshake",
@@ -145,37 +156,65 @@ async fn welcome(
     listener: &Listener,
     doorman: &Doorman,
     stream: TcpStream,
-    peer: std::net::SocketAddr,
-    seat: Seat,
+    peer: SocketAddr,
+    seats: (Seat, Seat),
 ) -> Result<(), NoConnection> {
-    let in_time = timeout(doorman.connect_timeout, async {
-        let socket = transport::accepted(stream);
-        let Some(acceptor) = &listener.tls else {
-            return match &listener.ws_path {
-                None => Guest::of(socket, Transport::Tcp, None).shown(doorman).await,
-                Some(path) => {
-                    let guest = web_guest(listener, path, socket, Transport::Ws, None).await?;
-                    guest.shown(doorman).await
-                }
-            };
-        };
-        let stream = acceptor.accept(socket).await.map_err(NoConnection::Tls)?;
-        let subject = subject(stream.get_ref().1);
-        match &listener.ws_path {
-            None => Guest::of(Box::new(stream), Transport::Tls, subject).shown(doorman).await,
-            Some(path) => {
-                let guest = web_guest(listener, path, stream, Transport::Wss, subject).await?;
-                guest.shown(doorman).await
-            }
-        }
-    });
-    let mut shown = in_time.await.map_err(|_| NoConnection::ConnectTimeout)??;
+    let (seat, bench) = seats;
+    let in_time = timeout(doorman.connect_timeout, introduced(listener, doorman, stream, peer));
+    let (source, mut shown) = in_time.await.map_err(|_| NoConnection::ConnectTimeout)??;
+    drop(bench);
     shown.transport.park()?;
-    let mut info = listener.info(peer, shown.subject);
-    info.allow_anonymous &= !(shown.foreign_page && listener.anonymous == Anonymous::Loopback);
+    if let Some(server_name) = &source.server_name {
+        tracing::debug!(listener = %listener.url, peer = %source.peer, %server_name, "by proxy");
+    }
+    let mut info = listener.info(source.peer, shown.subject);
+    // The address says that the client is of this machine only if it is the client's, and if no
+    // page of another machine uses the client.
+    let is_own = source.is_known && !shown.foreign_page;
+    info.allow_anonymous &= is_own || listener.terms.load().anonymous != Anonymous::Loopback;
     let arrival = Arrival { transport: shown.transport, info, bytes: shown.bytes, seat };
     doorman.send(shown.shard, arrival).await;
     Ok(())
+}
+
+/// All that comes before the client's session is known.
+async fn introduced(
+    listener: &Listener,
+    doorman: &Doorman,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Result<(Source, Shown), NoConnection> {
+    let mut socket = transport::accepted(stream);
+    let terms = listener.terms.load_full();
+    let mut source = match &terms.proxies {
+        None => Source::direct(peer),
+        Some(trusted) => proxy::accept(&mut socket, peer, trusted).await?,
+    };
+    let shown = match &listener.tls {
+        None => {
+            let subject = source.subject.take();
+            match listener.ws_path() {
+                None => Guest::of(socket, Transport::Tcp, subject).shown(doorman).await,
+                Some(path) => {
+                    let guest = web_guest(listener, path, socket, Transport::Ws, subject).await?;
+                    guest.shown(doorman).await
+                }
+            }
+        }
+        Some(acceptor) => {
+            let stream = acceptor.accept(socket).await.map_err(NoConnection::Tls)?;
+            // What was proven here counts before what a proxy says.
+            let subject = subject(stream.get_ref().1).or_else(|| source.subject.take());
+            match listener.ws_path() {
+                None => Guest::of(Box::new(stream), Transport::Tls, subject).shown(doorman).await,
+                Some(path) => {
+                    let guest = web_guest(listener, path, stream, Transport::Wss, subject).await?;
+                    guest.shown(doorman).await
+                }
+            }
+        }
+    };
+    Ok((source, shown?))
 }
 
 /// A connection that has not said who it is.

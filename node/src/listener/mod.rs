@@ -2,7 +2,7 @@
 //! serves its client.
 //!
 //! ```text
-//! listener ─accept─▶ TLS, QUIC ─▶ WebSocket ─▶ CONNECT read ─▶ hash(client) ─▶ shard's arrivals
+//! listener ─accept─▶ PROXY ─▶ TLS, QUIC ─▶ WebSocket ─▶ CONNECT ─▶ hash(client) ─▶ shard's arrivals
 //! ```
 //!
 //! What the first packet says is only looked at here to find the shard. Whatever it is, the shard
@@ -10,6 +10,7 @@
 
 mod accept;
 mod first_packet;
+mod proxy;
 pub mod quic;
 pub mod tls;
 pub mod transport;
@@ -21,16 +22,18 @@ use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio_rustls::TlsAcceptor;
 use verge_broker_core::shard::api::ConnectionInfo;
 use verge_storage::Promise;
 
 use self::quic::keys::QuicKeys;
+use self::tls::live::{Live, Material};
 use self::transport::Transport;
 use crate::config::Config;
-use crate::config::sections::{Anonymous, NodeSection};
-use crate::config::text::{ListenerUrl, Scheme};
+use crate::config::sections::{Anonymous, ListenerSection, NodeSection};
+use crate::config::text::{ListenerUrl, Network, Scheme, Text};
 
 pub use self::accept::{Doorman, serve, violation};
 pub use self::first_packet::client_id;
@@ -43,15 +46,39 @@ pub struct Listener {
     door: Door,
     /// As configured, with the port it really has.
     url: Arc<str>,
+    /// As configured.
+    asked: ListenerUrl,
     tls: Option<TlsAcceptor>,
-    /// The path of WebSocket clients.
-    ws_path: Option<Box<str>>,
     packet_bytes_max: usize,
-    promise: Promise,
-    anonymous: Anonymous,
+    terms: ArcSwap<Terms>,
     seats: Seats,
+    /// Places of connections that have not said CONNECT.
+    benches: Seats,
     /// Whether it was told that there are no more seats.
     full: AtomicBool,
+}
+
+/// What a listener's next connection is told, and held to.
+#[derive(Debug, Clone, PartialEq)]
+struct Terms {
+    promise: Promise,
+    anonymous: Anonymous,
+    connections_max: usize,
+    connecting_max: usize,
+    /// The proxies that are believed, if clients are behind proxies.
+    proxies: Option<Box<[Text<Network>]>>,
+}
+
+impl Terms {
+    fn of(section: &ListenerSection, config: &Config) -> Self {
+        Self {
+            promise: section.promise.unwrap_or(config.storage.promise).0,
+            anonymous: config.auth.allow_anonymous,
+            connections_max: section.connections_max,
+            connecting_max: section.connecting_max,
+            proxies: section.proxy_protocol.then(|| section.proxy_trusted.clone().into()),
+        }
+    }
 }
 
 /// What a listener's clients come to.
@@ -82,49 +109,97 @@ pub enum ListenError {
     /// Its certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// The node's QUIC secrets cannot.
+    #[error(transparent)]
+    QuicKeys(#[from] quic::keys::KeyError),
 }
 
 impl Listener {
-    /// Opens every listener of a configuration.
+    /// Opens every listener of a configuration, and reads their certificates.
     ///
     /// # Errors
     /// The first that cannot be opened.
-    pub fn bind_all(config: &Config) -> Result<Vec<Self>, ListenError> {
-        let mut acceptor = None;
-        let mut out = Vec::with_capacity(config.listeners.len());
-        for section in &config.listeners {
-            let url = &section.url.0;
-            let tls = match url.scheme {
-                Scheme::Tcp | Scheme::Ws | Scheme::Quic => None,
-                Scheme::Tls | Scheme::Wss => match &acceptor {
-                    Some(acceptor) => Some(TlsAcceptor::clone(acceptor)),
-                    None => Some(acceptor.insert(tls::acceptor(&config.tls)?).clone()),
-                },
-            };
-            let (door, addr) = match url.scheme {
-                Scheme::Tcp | Scheme::Tls | Scheme::Ws | Scheme::Wss => {
-                    bind(url, listen, std::net::TcpListener::local_addr)
-                        .map(|(socket, addr)| (Door::Tcp(socket), addr))?
-                }
-                Scheme::Quic => {
-                    let (socket, addr) = bind(url, quic::endpoint::bind, UdpSocket::local_addr)?;
-                    let door = quic::endpoint::Door::new(socket, &config.tls)?;
-                    (Door::Quic(Box::new(door)), addr)
-                }
-            };
-            out.push(Self {
-                door,
-                url: bound_url(url, addr).to_string().into(),
-                tls,
-                ws_path: url.scheme.has_path().then(|| url.path.as_str().into()),
-                packet_bytes_max: config.session.packet_bytes_max,
-                promise: section.promise.unwrap_or(config.storage.promise).0,
-                anonymous: config.auth.allow_anonymous,
-                seats: Seats::new(section.connections_max),
-                full: AtomicBool::new(false),
-            });
+    pub fn bind_all(config: &Config) -> Result<(Vec<Self>, Option<Arc<Live>>), ListenError> {
+        let has_tls = config.listeners.iter().any(|section| section.url.0.scheme.has_tls());
+        let live = if has_tls { Some(Live::new(Material::load(&config.tls)?)) } else { None };
+        let sections = config.listeners.iter();
+        let opened = sections.map(|section| Self::open(section, config, live.as_ref(), None));
+        Ok((opened.collect::<Result<_, _>>()?, live))
+    }
+
+    /// Opens one listener, with the socket of `old` if that is given and can be had.
+    ///
+    /// # Errors
+    /// Its port or certificate cannot be used.
+    pub fn open(
+        section: &ListenerSection,
+        config: &Config,
+        live: Option<&Arc<Live>>,
+        old: Option<&Self>,
+    ) -> Result<Self, ListenError> {
+        let asked = &section.url.0;
+        let certificates = || live.ok_or(tls::TlsError::NotSet { key: "tls.cert" });
+        let tls = match asked.scheme {
+            Scheme::Tcp | Scheme::Ws | Scheme::Quic => None,
+            Scheme::Tls | Scheme::Wss => {
+                Some(TlsAcceptor::from(Arc::new(certificates()?.tcp_config()?)))
+            }
+        };
+        let (door, addr) = match asked.scheme {
+            Scheme::Tcp | Scheme::Tls | Scheme::Ws | Scheme::Wss => {
+                let (socket, addr) = match old.map(|old| &old.door) {
+                    Some(Door::Tcp(socket)) => again(asked, socket)?,
+                    Some(Door::Quic(_)) | None => {
+                        bind(asked, listen, std::net::TcpListener::local_addr)?
+                    }
+                };
+                (Door::Tcp(socket), addr)
+            }
+            Scheme::Quic => {
+                let (socket, addr) = bind(asked, quic::endpoint::bind, UdpSocket::local_addr)?;
+                let door = quic::endpoint::Door::new(socket, certificates()?)?;
+                (Door::Quic(Box::new(door)), addr)
+            }
+        };
+        Ok(Self {
+            door,
+            url: bound_url(asked, addr).to_string().into(),
+            asked: asked.clone(),
+            tls,
+            packet_bytes_max: config.session.packet_bytes_max,
+            terms: ArcSwap::from_pointee(Terms::of(section, config)),
+            seats: Seats::default(),
+            benches: Seats::default(),
+            full: AtomicBool::new(false),
+        })
+    }
+
+    /// What was configured.
+    #[must_use]
+    pub fn asked(&self) -> &ListenerUrl {
+        &self.asked
+    }
+
+    /// Whether its clients live on its socket.
+    #[must_use]
+    pub fn is_quic(&self) -> bool {
+        match self.door {
+            Door::Quic(_) => true,
+            Door::Tcp(_) => false,
         }
-        Ok(out)
+    }
+
+    /// Other terms for connections to come. Whether they are others.
+    pub fn set_terms(&self, section: &ListenerSection, config: &Config) -> bool {
+        let terms = Terms::of(section, config);
+        let is_new = terms != **self.terms.load();
+        self.terms.store(Arc::new(terms));
+        is_new
+    }
+
+    /// The path of WebSocket clients.
+    fn ws_path(&self) -> Option<&str> {
+        self.asked.scheme.has_path().then_some(&*self.asked.path)
     }
 
     /// Where clients reach it: `tcp://127.0.0.1:1883`.
@@ -147,14 +222,15 @@ impl Listener {
 
     /// A place for one more connection; if there is none, that is told and counted.
     fn take_seat(&self, doorman: &Doorman) -> Option<Seat> {
-        let seat = self.seats.take();
+        let connections_max = self.terms.load().connections_max;
+        let seat = self.seats.take(connections_max);
         if seat.is_some() {
             self.full.store(false, Ordering::Relaxed);
         } else {
             if !self.full.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     listener = %self.url,
-                    connections_max = self.seats.max,
+                    connections_max,
                     "listener is full, connections are refused"
                 );
             }
@@ -164,12 +240,13 @@ impl Listener {
     }
 
     fn info(&self, peer: SocketAddr, certificate_subject: Option<Arc<str>>) -> ConnectionInfo {
+        let terms = self.terms.load();
         ConnectionInfo {
             peer,
             listener: Arc::clone(&self.url),
             certificate_subject,
-            promise: self.promise,
-            allow_anonymous: self.anonymous.allows(peer),
+            promise: terms.promise,
+            allow_anonymous: terms.anonymous.allows(peer),
             keep_alive_secs_max: match self.door {
                 Door::Tcp(_) => 0,
                 Door::Quic(_) => quic::endpoint::KEEP_ALIVE_SECS_MAX,
@@ -217,6 +294,10 @@ fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     // two programs share a port that is listened on.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    if addr.is_ipv6() {
+        // `[::]` takes IPv4 clients, too, whatever the machine's default is.
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -228,21 +309,23 @@ fn bound_url(url: &ListenerUrl, addr: SocketAddr) -> ListenerUrl {
     ListenerUrl { authority: format!("{host}:{}", addr.port()), ..url.clone() }
 }
 
-/// How many connections a listener may have at once.
-#[derive(Debug, Clone)]
-struct Seats {
-    taken: Arc<AtomicUsize>,
-    max: usize,
+/// The other end of a socket that is listened on already.
+fn again(
+    url: &ListenerUrl,
+    socket: &std::net::TcpListener,
+) -> Result<(std::net::TcpListener, SocketAddr), ListenError> {
+    let both = socket.try_clone().and_then(|socket| socket.local_addr().map(|addr| (socket, addr)));
+    both.map_err(|source| ListenError::Address { url: url.to_string(), source })
 }
 
-impl Seats {
-    fn new(max: usize) -> Self {
-        Self { taken: Arc::new(AtomicUsize::new(0)), max }
-    }
+/// Counted places.
+#[derive(Debug, Clone, Default)]
+struct Seats(Arc<AtomicUsize>);
 
-    fn take(&self) -> Option<Seat> {
-        let seat = Seat(Arc::clone(&self.taken));
-        if self.taken.fetch_add(1, Ordering::Relaxed) < self.max { Some(seat) } else { None }
+impl Seats {
+    fn take(&self, max: usize) -> Option<Seat> {
+        let seat = Seat(Arc::clone(&self.0));
+        if self.0.fetch_add(1, Ordering::Relaxed) < max { Some(seat) } else { None }
     }
 }
 
@@ -293,10 +376,10 @@ mod tests {
 
     #[test]
     fn seats_are_bounded_and_given_back() {
-        let seats = Seats::new(1);
-        let first = seats.take();
-        assert!(first.is_some() && seats.take().is_none());
+        let seats = Seats::default();
+        let first = seats.take(1);
+        assert!(first.is_some() && seats.take(1).is_none());
         drop(first);
-        assert!(seats.take().is_some());
+        assert!(seats.take(1).is_some());
     }
 }

@@ -50,6 +50,11 @@ impl Socket {
         Self(Registration::With(stream))
     }
 
+    /// Looks at what can be read without taking it.
+    pub(super) async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream()?.peek(buf).await
+    }
+
     fn park(&mut self) -> io::Result<()> {
         if let Registration::With(stream) = std::mem::replace(&mut self.0, Registration::Lost) {
             self.0 = Registration::Parked(stream.into_std()?);

@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use verge_broker_core::shard::Shard;
 use verge_broker_core::shard::api::{Mail, ShardIndex, Ticket};
@@ -29,9 +29,9 @@ use verge_storage_rocksdb::WriterHandle;
 
 use self::mailbox::Mailbox;
 use self::turn::Driver;
-use crate::app::Alarm;
+use crate::app::{Alarm, Opening};
 use crate::clock::Clock;
-use crate::listener::{self, Arrival, Doorman, Listener};
+use crate::listener::{self, Arrival};
 use crate::mesh::HubMailbox;
 
 /// Connections on their way to one shard; accepting waits beyond it.
@@ -69,10 +69,8 @@ pub struct ShardSetup {
     pub mailboxes: Mailboxes,
     /// Its connections.
     pub arrivals: mpsc::Receiver<Arrival>,
-    /// Listeners whose tasks run on this thread.
-    pub listeners: Vec<(Listener, Doorman)>,
-    /// True when listeners are to stop.
-    pub stop: watch::Receiver<bool>,
+    /// Listeners whose tasks run on this thread, as they come.
+    pub openings: mpsc::Receiver<Opening>,
     /// Raised if the thread panics.
     pub alarm: Alarm,
 }
@@ -84,19 +82,33 @@ pub struct ShardSetup {
 pub fn spawn(setup: ShardSetup) -> io::Result<JoinHandle<()>> {
     let name = format!("shard-{}", setup.index.0);
     Builder::new().name(name).spawn(move || {
-        let ShardSetup { core, index, clock, writer, mailboxes, arrivals, listeners, stop, alarm } =
-            setup;
+        let ShardSetup { core, index, clock, writer, mailboxes, arrivals, openings, alarm } = setup;
         let _alarm = alarm;
         on_this_thread(async move {
-            let mut serving = tokio::task::JoinSet::new();
-            for (listener, doorman) in listeners {
-                serving.spawn_local(listener::serve(listener, doorman, stop.clone()));
-            }
+            let (over, is_over) = oneshot::channel();
+            let serving = tokio::task::spawn_local(serve(openings, is_over));
             turn::run(Driver::new(core, index, clock, writer, mailboxes, arrivals)).await;
             // A QUIC endpoint on this thread carries the last words of other shards too.
-            while serving.join_next().await.is_some() {}
+            drop(over);
+            // A panic is one of this thread's tasks and was told.
+            let _ = serving.await;
         });
     })
+}
+
+/// Serves listeners as they come, and waits for all to end once the thread's work is over.
+async fn serve(mut openings: mpsc::Receiver<Opening>, mut over: oneshot::Receiver<()>) {
+    let mut serving = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(Opening { listener, doorman, stop }) = openings.recv() => {
+                serving.spawn_local(listener::serve(listener, doorman, stop));
+            }
+            Some(_) = serving.join_next() => {}
+            _ = &mut over => break,
+        }
+    }
+    while serving.join_next().await.is_some() {}
 }
 
 /// Runs a future, and the tasks it spawns, on a runtime of this thread's own.

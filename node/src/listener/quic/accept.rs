@@ -24,7 +24,6 @@ use tokio::time::timeout;
 use super::close::{CloseCode, handshake_label};
 use super::endpoint::Door;
 use super::transport::QuicTransport;
-use crate::config::sections::ClientCertificate;
 use crate::listener::accept::{Doorman, first_packet};
 use crate::listener::tls::common_name;
 use crate::listener::transport::{self, Transport};
@@ -42,18 +41,14 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// Whether clients show certificates, and who judges them.
 #[derive(Debug, Clone)]
 pub(super) struct ClientCheck {
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
-    demanded: bool,
+    verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl ClientCheck {
-    /// As configured.
+    /// As configured at the moment of each check.
     #[must_use]
-    pub(super) fn new(
-        verifier: Option<Arc<dyn ClientCertVerifier>>,
-        wanted: ClientCertificate,
-    ) -> Self {
-        Self { verifier, demanded: wanted == ClientCertificate::Required }
+    pub(super) fn new(verifier: Arc<dyn ClientCertVerifier>) -> Self {
+        Self { verifier }
     }
 
     /// The subject of the client's certificate, if it may come in.
@@ -62,15 +57,15 @@ impl ClientCheck {
             let chain: Box<Vec<CertificateDer<'static>>> = any.downcast().ok()?;
             Some(*chain)
         });
-        match (chain.as_deref().and_then(<[_]>::split_first), &self.verifier) {
-            (Some((cert, between)), Some(verifier)) => {
-                verifier
+        match chain.as_deref().and_then(<[_]>::split_first) {
+            Some((cert, between)) => {
+                self.verifier
                     .verify_client_cert(cert, between, UnixTime::now())
                     .map_err(NoConnection::Certificate)?;
                 Ok(common_name(cert))
             }
-            (None, _) if self.demanded => Err(NoConnection::NoCertificate),
-            (_, None) | (None, Some(_)) => Ok(None),
+            None if self.verifier.client_auth_mandatory() => Err(NoConnection::NoCertificate),
+            None => Ok(None),
         }
     }
 }

@@ -19,8 +19,8 @@ use super::connection_id::NodeIds;
 use super::keys::QuicKeys;
 use super::tickets::Tickets;
 use super::{ALPN, accept::ClientCheck};
-use crate::config::sections::TlsSection;
-use crate::listener::tls::{self, TlsError};
+use crate::listener::tls::TlsError;
+use crate::listener::tls::live::Live;
 
 /// QUIC version 1, RFC 9000; clients of others are told so.
 const VERSIONS: [u32; 1] = [1];
@@ -73,14 +73,14 @@ impl Door {
     ///
     /// # Errors
     /// The certificates cannot be used.
-    pub fn new(socket: UdpSocket, section: &TlsSection) -> Result<Self, TlsError> {
-        let (mut config, verifier) = tls::server_config(section)?;
+    pub fn new(socket: UdpSocket, live: &Arc<Live>) -> Result<Self, TlsError> {
+        let mut config = live.server_config()?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(Tickets::default());
         config.send_tls13_tickets = 1;
         // All or nothing is what QUIC asks for; stream windows are the bound.
         config.max_early_data_size = u32::MAX;
-        let check = ClientCheck::new(verifier, section.client_certificate);
+        let check = ClientCheck::new(live.verifier());
         Ok(Self { socket, config, keys: None, check })
     }
 

@@ -1,13 +1,16 @@
 //! TLS of client listeners: certificates from PEM files, client certificates if asked for.
 
+pub mod live;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection};
-use tokio_rustls::TlsAcceptor;
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConnection};
 use verge_mesh::pem::{self, PemError};
 
 use crate::config::sections::{ClientCertificate, TlsSection};
@@ -30,8 +33,10 @@ pub enum TlsError {
         source: PemError,
     },
     /// The files do not go together.
-    #[error("tls.cert = {}: {source}: check that tls.key belongs to it", cert.display())]
+    #[error("{} = {}: {source}: check that {} belongs to it", keys.0, cert.display(), keys.1)]
     Mismatch {
+        /// The keys that name certificate and private key.
+        keys: (&'static str, &'static str),
         /// The certificate.
         cert: PathBuf,
         /// What rustls said.
@@ -45,42 +50,28 @@ pub enum TlsError {
         /// What rustls said.
         detail: String,
     },
+    /// The cryptography lacks what TLS needs.
+    #[error("TLS cannot be set up: {0}")]
+    Crypto(rustls::Error),
 }
 
-/// The acceptor of all `tls://` listeners.
-///
-/// # Errors
-/// A file is missing or wrong.
-pub fn acceptor(section: &TlsSection) -> Result<TlsAcceptor, TlsError> {
-    server_config(section).map(|(config, _)| TlsAcceptor::from(Arc::new(config)))
+/// The certificate chain and key of two files, which `keys` name.
+fn certified(
+    cert: Option<&Path>,
+    key: Option<&Path>,
+    keys: (&'static str, &'static str),
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let cert = needed(cert, keys.0)?;
+    let chain = pem::read_certs(cert).map_err(|source| pem_error(keys.0, source))?;
+    let key = pem::read_key(needed(key, keys.1)?).map_err(|source| pem_error(keys.1, source))?;
+    CertifiedKey::from_der(chain, key, &provider())
+        .map(Arc::new)
+        .map_err(|source| TlsError::Mismatch { keys, cert: cert.to_owned(), source })
 }
 
-/// TLS of the listeners, and who judges clients' certificates if they are asked for.
-pub(super) fn server_config(
-    section: &TlsSection,
-) -> Result<(ServerConfig, Option<Arc<dyn ClientCertVerifier>>), TlsError> {
-    let cert = needed(section.cert.as_deref(), "tls.cert")?;
-    let key = needed(section.key.as_deref(), "tls.key")?;
-    let chain = pem::read_certs(cert).map_err(|source| pem_error("tls.cert", source))?;
-    let key = pem::read_key(key).map_err(|source| pem_error("tls.key", source))?;
-    let mismatch = |source| TlsError::Mismatch { cert: cert.to_owned(), source };
-
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(mismatch)?;
-    let verifier = match section.client_certificate {
-        ClientCertificate::None => None,
-        ClientCertificate::Optional | ClientCertificate::Required => {
-            Some(client_verifier(section, provider)?)
-        }
-    };
-    let builder = match &verifier {
-        None => builder.with_no_client_auth(),
-        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
-    };
-    let config = builder.with_single_cert(chain, key).map_err(mismatch)?;
-    Ok((config, verifier))
+/// The cryptography of all listeners.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 fn client_verifier(
