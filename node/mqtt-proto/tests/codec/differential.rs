@@ -175,7 +175,8 @@ fn is_lenient(packet: &Packet<'_>) -> bool {
 fn is_strict(error: &DecodeError) -> bool {
     matches!(
         error,
-        DecodeError::PacketIdZero
+        DecodeError::NoLocalOnShared
+            | DecodeError::PacketIdZero
             | DecodeError::PropertyNotAllowed(_)
             | DecodeError::PropertyValue(_)
             | DecodeError::ProtocolLevel(_)
