@@ -1,5 +1,6 @@
 //! Between the broker's types and the records that are stored and forwarded.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -152,7 +153,7 @@ pub fn subscription_to_record(subscription: &Subscription, on_stream: bool) -> S
         no_local: subscription.no_local,
         retain_as_published: subscription.retain_as_published,
         retain_handling: handling_to_bits(subscription, on_stream),
-        subscription_id: subscription.id,
+        subscription_id: subscription.id_number(),
     }
 }
 
@@ -172,7 +173,7 @@ pub fn subscription_from_record(
         no_local: record.no_local,
         retain_as_published: record.retain_as_published,
         retain_handling,
-        id: record.subscription_id,
+        id: record.subscription_id.and_then(NonZeroU32::new),
     };
     Ok((subscription, on_stream))
 }
@@ -190,7 +191,7 @@ pub fn subscription_to_entry(
         no_local: subscription.no_local,
         retain_as_published: subscription.retain_as_published,
         retain_handling: handling_to_bits(subscription, on_stream),
-        id: subscription.id,
+        id: subscription.id_number(),
     }
 }
 
@@ -212,7 +213,7 @@ pub fn subscription_from_entry(
         no_local: entry.no_local,
         retain_as_published: entry.retain_as_published,
         retain_handling,
-        id: entry.id,
+        id: entry.id.and_then(NonZeroU32::new),
     };
     Ok((filter, subscription, on_stream))
 }

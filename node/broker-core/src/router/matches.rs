@@ -173,7 +173,7 @@ impl Match {
             durable: subscriber.durable,
             qos: subscriber.options.qos,
             retain_as_published: subscriber.options.retain_as_published,
-            subscription_ids: subscriber.options.id.into_iter().collect(),
+            subscription_ids: subscriber.options.id_number().into_iter().collect(),
             share: None,
         }
     }

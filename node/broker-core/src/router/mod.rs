@@ -29,6 +29,8 @@ pub mod subscribers;
 pub mod trie;
 
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

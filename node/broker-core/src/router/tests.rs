@@ -1,6 +1,7 @@
 //! What the router answers, as transcripts, and against the standard's definition of a match.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 use verge_mqtt_proto::QoS;
@@ -24,7 +25,7 @@ fn a_message_goes_once_to_each_session_that_wants_it() {
 #[test]
 fn overlapping_subscriptions_give_the_greatest_qos_and_all_identifiers_mqtt_3_3_4_2() {
     let router = Router::new();
-    let options = |qos, id| Subscription { id: Some(id), ..Subscription::with_qos(qos) };
+    let options = |qos, id| Subscription { id: NonZeroU32::new(id), ..Subscription::with_qos(qos) };
     router.subscribe(&filter("a/+"), subscriber(1, options(QoS::AtMostOnce, 9)));
     router.subscribe(&filter("a/b"), subscriber(1, options(QoS::ExactlyOnce, 4)));
     // "It is possible that the Client made several subscriptions that match a publication and that

@@ -13,6 +13,7 @@ use verge_mqtt_proto::{
 use verge_storage::key::LANE_OWN;
 use verge_storage::record::QueueState;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::api::{Delivery, HubMail, Output, SessionNo};
@@ -72,7 +73,7 @@ impl Shard {
             no_local: options.no_local,
             retain_as_published: options.retain_as_published,
             retain_handling: options.retain_handling,
-            id: subscription_id,
+            id: subscription_id.and_then(NonZeroU32::new),
         };
         let existed = if tag.is_control() {
             self.subscribe_on_control(no, &filter, subscription)
@@ -244,7 +245,7 @@ impl Shard {
             seq: self.shared.next_queue_seq(),
             qos,
             retain: true,
-            subscription_ids: by.id.into_iter().collect(),
+            subscription_ids: by.id_number().into_iter().collect(),
             tag,
             stored,
             share: None,

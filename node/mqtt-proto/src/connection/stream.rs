@@ -189,3 +189,7 @@ fn refuse(kind: StreamKind, packet_type: PacketType) -> Result<(), CloseCause> {
     };
     if carried { Ok(()) } else { Err(CloseCause::NotOnStream(packet_type)) }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

@@ -1,5 +1,7 @@
 //! A subscription of a session (MQTT 5.0, 3.8.3.1 and 3.8.2.1.2).
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{QoS, RetainHandling};
@@ -16,10 +18,16 @@ pub struct Subscription {
     /// When retained messages are sent.
     pub retain_handling: RetainHandling,
     /// The Subscription Identifier to put into deliveries, 1 to 268,435,455.
-    pub id: Option<u32>,
+    pub id: Option<NonZeroU32>,
 }
 
 impl Subscription {
+    /// The Subscription Identifier's number.
+    #[must_use]
+    pub fn id_number(&self) -> Option<u32> {
+        self.id.map(NonZeroU32::get)
+    }
+
     /// A subscription as MQTT 3.1.1 knows it: a QoS and the defaults.
     #[must_use]
     pub fn with_qos(qos: QoS) -> Self {

@@ -90,3 +90,7 @@ impl Outbound {
         queued.chain(inflight)
     }
 }
+
+#[cfg(test)]
+#[path = "streams_tests.rs"]
+mod tests;
