@@ -13,6 +13,7 @@ use super::Shard;
 use super::api::{Delivery, HubMail, Output, SessionNo, StreamNo};
 use super::connection::Conn;
 use super::session::Session;
+use super::streams::acknowledges;
 use super::streams::api::Via;
 use super::turn::{Effect, Turn};
 use crate::counters::Counters;
@@ -158,10 +159,11 @@ impl Shard {
     }
 
     pub(super) fn handle_puback(&mut self, via: Via, no: SessionNo, packet_id: PacketId, now: Now) {
-        if !self.acknowledges(via, no, packet_id) {
+        let Self { sessions, conns, .. } = self;
+        let Some(session) = sessions.get_mut(&no) else { return };
+        if !acknowledges(session, conns, via, packet_id) {
             return;
         }
-        let Some(session) = self.sessions.get_mut(&no) else { return };
         if let Some(entry) = session.outbound.handle_puback(packet_id) {
             self.delivered(no, &entry, now);
         }
@@ -176,11 +178,12 @@ impl Shard {
         success: bool,
         now: Now,
     ) {
-        if !self.acknowledges(via, no, packet_id) {
+        let Self { sessions, conns, .. } = self;
+        let Some(session) = sessions.get_mut(&no) else { return };
+        if !acknowledges(session, conns, via, packet_id) {
             let reason = ReasonCode::PacketIdentifierNotFound;
             return self.acknowledge(via, AckKind::Pubrel, packet_id, reason);
         }
-        let Some(session) = self.sessions.get_mut(&no) else { return };
         match session.outbound.handle_pubrec(packet_id, success) {
             Received::Release => {
                 let row = session.outbound.inflight(packet_id).filter(|i| i.entry.stored);
@@ -213,10 +216,11 @@ impl Shard {
         packet_id: PacketId,
         now: Now,
     ) {
-        if !self.acknowledges(via, no, packet_id) {
+        let Self { sessions, conns, .. } = self;
+        let Some(session) = sessions.get_mut(&no) else { return };
+        if !acknowledges(session, conns, via, packet_id) {
             return;
         }
-        let Some(session) = self.sessions.get_mut(&no) else { return };
         if let Some(entry) = session.outbound.handle_pubcomp(packet_id) {
             self.delivered(no, &entry, now);
         }

@@ -4,10 +4,11 @@
 //! owns sockets, clocks and threads, and turns in this order:
 //!
 //! 1. inputs: `handle_open`, `handle_bytes`, `handle_closed`, `handle_writable`, `handle_mail`,
-//!    `handle_commit`, `handle_timeout`;
+//!    `handle_commit`, `handle_timeout`, and `handle_stream_…` for further [`streams`];
 //! 2. [`Shard::end_turn`], which closes the turn's batch;
 //! 3. [`Shard::poll_output`] until it is empty;
-//! 4. [`Shard::poll_dirty`] until it is empty: write these connections' outputs.
+//! 4. [`Shard::poll_dirty`] until it is empty: write these connections' outputs; a driver whose
+//!    connections have streams, [`Shard::poll_dirty_stream`] too.
 //!
 //! What must not be said before something is durable (acknowledgements, CONNACK, PUBREL, answers to
 //! other nodes) is an [`Effect`](turn::Effect) of the batch, and happens in

@@ -1,6 +1,7 @@
 //! What is owed on several streams of one connection.
 
 use bytes::BytesMut;
+use rustc_hash::FxHashMap;
 use verge_model::{Class, Now};
 use verge_mqtt_proto::PacketId;
 use verge_mqtt_proto::session::{Entry, Step, StreamTag};
@@ -9,7 +10,7 @@ use super::Streams;
 use super::api::{StreamNo, Via};
 use crate::ledger::{DropReason, Settled};
 use crate::shard::Shard;
-use crate::shard::api::{Delivery, SessionNo};
+use crate::shard::api::{ConnId, Delivery, SessionNo};
 use crate::shard::connection::Conn;
 use crate::shard::deliver::{first_publish, send_inflight, settle_row, unsendable, write_pubrel};
 use crate::shard::session::Session;
@@ -35,6 +36,23 @@ pub(in crate::shard) fn target(
     }
     let stream = streams.and_then(|streams| streams.tags.get(&tag));
     stream.map_or(Target::Gone, |stream| Target::Stream(*stream))
+}
+
+/// Whether an acknowledgement came on the stream its PUBLISH went out on. On another one its packet
+/// identifier means nothing.
+pub(in crate::shard) fn acknowledges(
+    session: &Session,
+    conns: &FxHashMap<ConnId, Conn>,
+    via: Via,
+    id: PacketId,
+) -> bool {
+    if session.streams.is_none() && via.stream.is_control() {
+        return true;
+    }
+    let (Some(conn), Some(inflight)) = (conns.get(&via.conn), session.outbound.inflight(id)) else {
+        return false;
+    };
+    conn.stream_of(session, inflight.entry.tag) == Some(via.stream)
 }
 
 impl Conn {
@@ -92,17 +110,6 @@ impl Shard {
         let conn = session.conn.and_then(|id| self.conns.get(&id));
         let streams = conn.and_then(|conn| conn.streams.as_deref());
         target(session, streams, delivery.tag) == Target::Gone
-    }
-
-    /// Whether an acknowledgement came on the stream its PUBLISH went out on. On another one its
-    /// packet identifier means nothing.
-    pub(in crate::shard) fn acknowledges(&self, via: Via, no: SessionNo, id: PacketId) -> bool {
-        let Some(conn) = self.conns.get(&via.conn).filter(|conn| conn.streams.is_some()) else {
-            return true;
-        };
-        let Some(session) = self.sessions.get(&no) else { return false };
-        let inflight = session.outbound.inflight(id);
-        inflight.is_some_and(|i| conn.stream_of(session, i.entry.tag) == Some(via.stream))
     }
 
     /// Sends what is due and allowed to a client with several streams: what waits for one of them

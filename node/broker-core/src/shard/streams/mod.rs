@@ -31,6 +31,7 @@ mod received;
 pub(in crate::shard) mod session;
 mod subscribe;
 
+pub(in crate::shard) use self::deliver::acknowledges;
 pub(in crate::shard) use self::subscribe::unsubscribed;
 
 use std::collections::BTreeMap;

@@ -176,3 +176,16 @@ fn a_stream_that_is_not_read_lets_the_others_pass() {
     bed.expect_on(data, &["reset 0xbc"]);
     assert_eq!(bed.held(), 1);
 }
+
+#[test]
+fn a_stream_is_as_urgent_as_the_most_urgent_message_it_waits_to_send() {
+    let (mut bed, car, data, lamp) = bed();
+    let priority = |bed: &Bed, no| bed.shards[0].stream_priority(car.conn, StreamNo(no));
+    bed.send_on(data, car.subscribe(1, want("#", 0)));
+    assert_eq!((priority(&bed, 0), priority(&bed, 4)), (4, 2), "answers go with commands");
+    bed.stall(data, true);
+    bed.send(lamp, lamp.publish(post("cam", "1")));
+    assert_eq!(priority(&bed, 4), 1);
+    bed.stall(data, false);
+    assert!(priority(&bed, 0) > priority(&bed, 4));
+}
