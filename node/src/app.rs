@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use verge_broker_core::authn::Authn;
 use verge_broker_core::hub::Hub;
 use verge_broker_core::rule::RuleError;
 use verge_broker_core::shard::Shard;
@@ -30,6 +31,7 @@ pub use self::threads::Alarm;
 use self::threads::{Alarms, Threads};
 use crate::admin::views::{NodeAnswer, rfc3339};
 use crate::admin::{self, Admin, AdminError, AdminServer};
+use crate::authn::{PasswordThreads, UsersFileError, read_users};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::listener::quic::keys::KeyError;
@@ -64,6 +66,9 @@ pub enum StartError {
     /// The mesh.
     #[error(transparent)]
     Mesh(#[from] MeshError),
+    /// The file of users.
+    #[error(transparent)]
+    Users(#[from] UsersFileError),
     /// A topic rule.
     #[error("topics: {0}")]
     Rules(#[from] RuleError),
@@ -111,6 +116,7 @@ impl Node {
         let urls: Vec<Arc<str>> = listeners.iter().map(|listener| listener.url().clone()).collect();
         let links = if config.mesh.is_on() { Some(links_config(&config.mesh, id)?) } else { None };
 
+        let passwords = authn(&config, clock)?;
         let store = Arc::new(RocksStore::open(&settings::store(&config), id, rand::random())?);
         for listener in &mut listeners {
             listener.open_keys(&config.node)?;
@@ -131,7 +137,8 @@ impl Node {
         let seed: u64 = rand::random();
         let mut shards: Vec<Shard> = (0..count)
             .map(|index| {
-                let config = settings::shard(&config, ShardIndex(index), count);
+                let authn = passwords.as_ref().map(|(authn, _)| Arc::clone(authn));
+                let config = settings::shard(&config, ShardIndex(index), count, authn);
                 Shard::new(config, Arc::clone(&shared), seed.wrapping_add(u64::from(index)))
             })
             .collect();
@@ -190,6 +197,7 @@ impl Node {
             clock,
             writer: writer.clone(),
             mailboxes: &mailboxes,
+            passwords: passwords.map(|(_, threads)| threads),
             alarm,
         };
         let doors = clients.serve(shards, &mut threads)?;
@@ -320,6 +328,17 @@ impl Node {
     }
 }
 
+/// Users with passwords, if the configuration names their file, and the threads that check them.
+fn authn(
+    config: &Config,
+    clock: Clock,
+) -> Result<Option<(Arc<Authn>, PasswordThreads)>, StartError> {
+    let Some(path) = &config.auth.users_file else { return Ok(None) };
+    let authn = Arc::new(Authn::new(read_users(path)?, &rand::random()));
+    let threads = PasswordThreads::spawn(&authn, path.clone(), clock)?;
+    Ok(Some((authn, threads)))
+}
+
 /// What shard threads are started with.
 struct Clients<'a> {
     config: &'a Config,
@@ -327,6 +346,7 @@ struct Clients<'a> {
     clock: Clock,
     writer: WriterHandle,
     mailboxes: &'a Mailboxes,
+    passwords: Option<PasswordThreads>,
     alarm: threads::Alarm,
 }
 
@@ -340,6 +360,7 @@ impl Clients<'_> {
             here: ShardIndex(0),
             connect_timeout: self.config.session.connect_timeout.0.0,
             limits: settings::decode_limits(self.config),
+            has_users: self.passwords.is_some(),
             shared: Arc::clone(self.shared),
         };
         let mut posts = Vec::with_capacity(shards.len());
@@ -354,6 +375,7 @@ impl Clients<'_> {
                 mailboxes: self.mailboxes.clone(),
                 arrivals,
                 openings,
+                passwords: self.passwords.clone(),
                 alarm: self.alarm.clone(),
             })?);
         }

@@ -24,6 +24,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod authn;
 pub mod cli;
 pub mod client;
 pub mod clock;

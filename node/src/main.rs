@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Check { file } => cli::check(&file),
         Command::Pki(command) => cli::pki::run(&command),
+        Command::Passwd(args) => cli::passwd::run(&args),
         Command::Ctl(args) => cli::ctl::run(&args),
         Command::Demo(args) => return cli::wait_for(demo::run(args)),
         Command::Pub(args) => return cli::wait_for(client::command::run_pub(args)),

@@ -26,4 +26,5 @@ mod single;
 mod site;
 mod time;
 mod tls_names;
+mod users;
 mod ws;

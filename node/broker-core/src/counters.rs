@@ -74,9 +74,11 @@ pub struct Counters {
     handovers_given: AtomicU64,
     handovers_hurried: AtomicU64,
     bad_frames: AtomicU64,
+    payloads_refused: AtomicU64,
     share_unserved: AtomicU64,
     connects_accepted: AtomicU64,
     connects_refused: Labelled,
+    authentications_failed: Labelled,
     connections_closed: Labelled,
     streams_reset: Labelled,
 }
@@ -137,6 +139,11 @@ impl Counters {
         self.connects_refused.add(reason);
     }
 
+    /// A client could not prove who it is, by this means.
+    pub fn authentication_failed(&self, means: &'static str) {
+        self.authentications_failed.add(means);
+    }
+
     /// Sessions of other nodes were claimed for clients that connected here.
     pub fn handover_started(&self, count: usize) {
         add(&self.handovers_started, count);
@@ -172,6 +179,11 @@ impl Counters {
         add(&self.share_unserved, count);
     }
 
+    /// Messages were refused whose payload is not UTF-8 as they say.
+    pub fn payload_refused(&self, count: usize) {
+        add(&self.payloads_refused, count);
+    }
+
     /// A connection was closed for what its client did or did not do, by the label of
     /// [`CloseReason`](verge_mqtt_proto::CloseReason).
     pub fn connection_closed(&self, label: &'static str) {
@@ -204,9 +216,11 @@ impl Counters {
             handovers_given: read(&self.handovers_given),
             handovers_hurried: read(&self.handovers_hurried),
             bad_frames: read(&self.bad_frames),
+            payloads_refused: read(&self.payloads_refused),
             share_unserved: read(&self.share_unserved),
             connects_accepted: read(&self.connects_accepted),
             connects_refused: self.connects_refused.snapshot(),
+            authentications_failed: self.authentications_failed.snapshot(),
             connections_closed: self.connections_closed.snapshot(),
             streams_reset: self.streams_reset.snapshot(),
         }
@@ -273,10 +287,14 @@ pub struct CountersSnapshot {
     pub bad_frames: u64,
     /// Messages for groups that have no member any more.
     pub share_unserved: u64,
+    /// Messages refused for their payload's format.
+    pub payloads_refused: u64,
     /// CONNECTs accepted.
     pub connects_accepted: u64,
     /// CONNECTs refused, by the standard's name of the reason.
     pub connects_refused: BTreeMap<&'static str, u64>,
+    /// Clients that could not prove who they are, by means.
+    pub authentications_failed: BTreeMap<&'static str, u64>,
     /// Connections closed for what their client did or did not do, by reason.
     pub connections_closed: BTreeMap<&'static str, u64>,
     /// Streams reset for what their client did or did not do, by reason.
@@ -324,6 +342,12 @@ impl CountersSnapshot {
             &mut each(&self.connects_refused),
         );
         labelled(
+            "authentications_failed_total",
+            "Clients that could not prove who they are",
+            "means",
+            &mut each(&self.authentications_failed),
+        );
+        labelled(
             "connections_closed_total",
             "Connections closed for what their client did or did not do",
             "reason",
@@ -340,7 +364,7 @@ impl CountersSnapshot {
         metrics
     }
 
-    fn singles(&self) -> [(&'static str, &'static str, u64); 13] {
+    fn singles(&self) -> [(&'static str, &'static str, u64); 14] {
         [
             (
                 "connections_accepted_total",
@@ -403,6 +427,11 @@ impl CountersSnapshot {
                 self.bad_frames,
             ),
             (
+                "messages_refused_payload_total",
+                "Messages refused since their payload is not UTF-8 as they say",
+                self.payloads_refused,
+            ),
+            (
                 "share_unserved_messages_total",
                 "Messages for shared subscriptions that had no member any more",
                 self.share_unserved,
@@ -433,9 +462,11 @@ mod tests {
         counters.handover_given(12);
         counters.handover_hurried(14);
         counters.bad_frame(13);
+        counters.payload_refused(16);
         counters.share_unserved(15);
         counters.connect_accepted(1);
         counters.connect_refused("Not authorized");
+        counters.authentication_failed("password");
         counters.connection_closed("keep_alive_timeout");
         counters.stream_reset("malformed_packet");
         let shown: Vec<_> = counters
@@ -451,6 +482,7 @@ mod tests {
             ("messages_dropped_qos0_total", vec![("reason", "away")], 3),
             ("messages_dropped_qos0_total", vec![("reason", "output_full")], 2),
             ("connections_refused_total", vec![("reason", "Not authorized")], 1),
+            ("authentications_failed_total", vec![("means", "password")], 1),
             ("connections_closed_total", vec![("reason", "keep_alive_timeout")], 1),
             ("streams_reset_total", vec![("reason", "malformed_packet")], 1),
             ("connections_accepted_total", vec![], 1),
@@ -465,6 +497,7 @@ mod tests {
             ("handover_given_sessions_total", vec![], 12),
             ("handover_hurried_logs_total", vec![], 14),
             ("mesh_bad_frames_total", vec![], 13),
+            ("messages_refused_payload_total", vec![], 16),
             ("share_unserved_messages_total", vec![], 15),
         ];
         assert_eq!(shown, expected);

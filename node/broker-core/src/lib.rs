@@ -16,9 +16,11 @@
 //! accepted the message with the rows of every debt, on whatever shard, so that an acknowledgement
 //! never speaks for more than is durable.
 
+pub mod authn;
 pub mod counters;
 pub mod hub;
 pub mod ledger;
+pub mod meter;
 pub mod planner;
 pub mod record;
 pub mod retained;

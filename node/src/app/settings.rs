@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use verge_broker_core::authn::Authn;
 use verge_broker_core::hub::HubConfig;
 use verge_broker_core::rule::{RuleError, TopicRule, TopicRules};
 use verge_broker_core::shard::api::{ShardConfig, ShardIndex, Terms};
@@ -27,7 +28,12 @@ pub(super) fn shard_count(config: &Config) -> u16 {
 }
 
 /// What a shard wants to know.
-pub(super) fn shard(config: &Config, index: ShardIndex, count: u16) -> ShardConfig {
+pub(super) fn shard(
+    config: &Config,
+    index: ShardIndex,
+    count: u16,
+    authn: Option<Arc<Authn>>,
+) -> ShardConfig {
     let Config { session, queue, handover, .. } = config;
     ShardConfig {
         index,
@@ -56,7 +62,19 @@ pub(super) fn shard(config: &Config, index: ShardIndex, count: u16) -> ShardConf
         handover_unreachable_wait: handover.unreachable_wait.0.0,
         handover_linger: handover.linger.0.0,
         handovers_max: handover.imports_max,
-        terms: Terms { topic_alias_maximum_out: session.topic_alias_maximum_out },
+        terms: Terms {
+            topic_alias_maximum_out: session.topic_alias_maximum_out,
+            authn,
+            retain_available: session.retain_available,
+            wildcard_subscription_available: session.wildcard_subscription_available,
+            subscription_identifier_available: session.subscription_identifier_available,
+            shared_subscription_available: session.shared_subscription_available,
+            response_information: session.response_information.as_deref().map(Into::into),
+            server_reference: config.shutdown.server_reference.as_deref().map(Into::into),
+            payload_format_checked: session.payload_format_checked,
+            publish_rate_max: session.publish_rate_max,
+            publish_bytes_rate_max: session.publish_bytes_rate_max,
+        },
     }
 }
 

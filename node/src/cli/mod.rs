@@ -4,6 +4,7 @@
 //! done as things are set up (a flag, a file, a port), 1 that it was tried and failed.
 
 pub mod ctl;
+pub mod passwd;
 pub mod pki;
 pub mod run;
 
@@ -47,6 +48,8 @@ pub enum Command {
     /// Certificates for a mesh, its nodes, servers and clients; for trials
     #[command(subcommand)]
     Pki(pki::PkiCommand),
+    /// Add a user to a file for auth.users_file, or give one another password
+    Passwd(passwd::PasswdArgs),
     /// Ask a running node, or tell it something
     Ctl(ctl::CtlArgs),
     /// Publish a message
@@ -142,6 +145,8 @@ mod tests {
             "pki issue server localhost 127.0.0.1",
             "pki issue client vehicle-7",
             "pki revoke certs/rsu-1.pem --ca ca",
+            "passwd users car-7",
+            "passwd users car-7 --iterations 50000",
             "ctl nodes",
             "ctl --admin 127.0.0.1:1 ledger --json",
             "ctl sessions --page 2 --limit 10",

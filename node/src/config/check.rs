@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use verge_model::Role;
+use verge_mqtt_proto::TopicName;
 use verge_mqtt_proto::topic::filter::TopicFilter;
 
 use super::error::ConfigError;
@@ -53,6 +54,13 @@ fn numbers(config: &Config) -> Result<(), ConfigError> {
         if value == 0 {
             return wrong(format!("{key} = 0: at least 1"));
         }
+    }
+    if let Some(text) = &session.response_information
+        && TopicName::parse(text).is_err()
+    {
+        return wrong(format!(
+            "session.response_information = {text:?}: not the beginning of a topic name"
+        ));
     }
     let packet = session.packet_bytes_max;
     let most = verge_mesh::FRAME_BYTES_MAX / 2;
@@ -227,6 +235,7 @@ mod tests {
             (&["tls.client_certificate=required"], "set tls.client_ca"),
             (&["uplink.select=a/#/b"], "uplink.select = \"a/#/b\": not a topic filter"),
             (&["session.qos_max=3"], "session.qos_max = 3"),
+            (&["session.response_information=a/#"], "session.response_information = \"a/#\": not"),
             (&["queue.messages_max=0"], "queue.messages_max = 0: at least 1"),
             (&["session.packet_bytes_max=10"], "session.packet_bytes_max = 10: between"),
             (&["mesh.listen=127.0.0.1:0"], "mesh.dev=true"),

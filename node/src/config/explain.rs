@@ -21,6 +21,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("tls.client_certificate", "none, optional or required"),
     ("tls.certificates", "certificates for clients that ask for a server by name"),
     ("auth.allow_anonymous", "who needs no credentials: loopback, always or never"),
+    ("auth.users_file", "users with passwords, made by `verge passwd FILE USER`"),
     ("session.expiry_max", "longest Session Expiry Interval granted"),
     ("session.v3_expiry", "how long a 3.1.1 session outlives its connection"),
     ("session.receive_maximum", "unacknowledged publications a client may have here"),
@@ -34,6 +35,14 @@ const MEANINGS: &[(&str, &str)] = &[
     ("session.packet_bytes_max", "largest packet taken from a client"),
     ("session.connect_timeout", "time from a connection's start to its CONNECT"),
     ("session.qos_max", "highest QoS granted"),
+    ("session.retain_available", "whether messages may be retained"),
+    ("session.wildcard_subscription_available", "whether filters may have + and #"),
+    ("session.subscription_identifier_available", "whether subscriptions may have identifiers"),
+    ("session.shared_subscription_available", "whether there are shared subscriptions"),
+    ("session.response_information", "basis of response topics, told to clients that ask"),
+    ("session.payload_format_checked", "whether a payload that says it is UTF-8 must be"),
+    ("session.publish_rate_max", "messages a client may publish in a second; 0 is any number"),
+    ("session.publish_bytes_rate_max", "bytes a client may publish in a second; 0 is any number"),
     ("queue.messages_max", "messages kept for a session"),
     ("queue.bytes_max", "bytes kept for a session"),
     ("queue.output_bytes_high", "bytes waiting for a slow connection before its queue stops"),
@@ -79,6 +88,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("log.format", "text or json"),
     ("log.level", "error, warn, info, debug or trace; also by module"),
     ("shutdown.deadline", "longest time from SIGTERM to the end"),
+    ("shutdown.server_reference", "where clients are sent when the node goes down: \"HOST:PORT\""),
 ];
 
 /// The meaning of a key.

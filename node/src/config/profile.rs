@@ -48,7 +48,7 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             client_certificate: ClientCertificate::None,
             certificates: Vec::new(),
         },
-        auth: AuthSection { allow_anonymous: Anonymous::Loopback },
+        auth: AuthSection { allow_anonymous: Anonymous::Loopback, users_file: None },
         session: SessionSection {
             expiry_max: Text(SpanOrNever(Some(days(7)))),
             v3_expiry: Text(SpanOrNever(Some(days(1)))),
@@ -60,6 +60,14 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             packet_bytes_max: MIB,
             connect_timeout: secs(10),
             qos_max: 2,
+            retain_available: true,
+            wildcard_subscription_available: true,
+            subscription_identifier_available: true,
+            shared_subscription_available: true,
+            response_information: None,
+            payload_format_checked: false,
+            publish_rate_max: 0,
+            publish_bytes_rate_max: 0,
         },
         queue: QueueSection {
             messages_max: pick(10_000, 100_000),
@@ -108,7 +116,7 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
         },
         admin: AdminSection { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT)) },
         log: LogSection { format: LogFormat::Text, level: "info".to_owned() },
-        shutdown: ShutdownSection { deadline: secs(10) },
+        shutdown: ShutdownSection { deadline: secs(10), server_reference: None },
     }
 }
 

@@ -174,6 +174,8 @@ pub enum ClientCertificate {
 pub struct AuthSection {
     /// Who may connect without credentials.
     pub allow_anonymous: Anonymous,
+    /// Users with passwords, made by `verge passwd`.
+    pub users_file: Option<PathBuf>,
 }
 
 /// Who may connect without credentials.
@@ -224,6 +226,22 @@ pub struct SessionSection {
     pub connect_timeout: Text<Span>,
     /// Highest QoS granted.
     pub qos_max: u8,
+    /// Whether messages may be retained.
+    pub retain_available: bool,
+    /// Whether filters may have wildcards.
+    pub wildcard_subscription_available: bool,
+    /// Whether subscriptions may have identifiers.
+    pub subscription_identifier_available: bool,
+    /// Whether subscriptions may be shared.
+    pub shared_subscription_available: bool,
+    /// Basis of response topics.
+    pub response_information: Option<String>,
+    /// Whether a payload that says it is UTF-8 must be.
+    pub payload_format_checked: bool,
+    /// Most messages a client may publish in a second.
+    pub publish_rate_max: u32,
+    /// Most bytes a client may publish in a second.
+    pub publish_bytes_rate_max: u64,
 }
 
 /// `[queue]`
@@ -375,6 +393,8 @@ pub enum LogFormat {
 pub struct ShutdownSection {
     /// Longest time from the signal to the end.
     pub deadline: Text<Span>,
+    /// Where clients are sent.
+    pub server_reference: Option<String>,
 }
 
 /// Items of lists of tables, by section: the keys each may have.

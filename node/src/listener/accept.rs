@@ -46,6 +46,8 @@ pub struct Doorman {
     pub connect_timeout: Duration,
     /// What is accepted of a CONNECT.
     pub limits: DecodeLimits,
+    /// Whether a User Name says who a client is.
+    pub has_users: bool,
     /// Where connections that come to nothing are counted.
     pub shared: Arc<NodeShared>,
 }
@@ -304,7 +306,7 @@ pub(super) async fn first_packet(
 ) -> io::Result<(ShardIndex, Vec<u8>)> {
     let shards = u16::try_from(doorman.shards.len()).expect("shards are counted in 16 bits");
     loop {
-        let shard = match judge(&bytes, principal, &doorman.limits, shards) {
+        let shard = match judge(&bytes, principal, doorman.has_users, &doorman.limits, shards) {
             Verdict::Shard(shard) => shard,
             Verdict::Anyone => doorman.here,
             // Within the limits: what is larger is for anyone as soon as its length is read.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use verge_broker_core::authn::claimed_principal;
 use verge_broker_core::shard::api::ShardIndex;
 use verge_model::ClientKey;
 use verge_mqtt_proto::{DecodeLimits, Packet, ProtocolVersion, decode};
@@ -17,20 +18,20 @@ pub(super) enum Verdict {
     Anyone,
 }
 
-/// Looks at what has arrived from `principal`, who is nobody for an anonymous client.
+/// Looks at what has arrived from a client with this certificate, if any, at a node that may have
+/// users.
 pub(super) fn judge(
     bytes: &[u8],
-    principal: Option<&Arc<str>>,
+    certificate_subject: Option<&Arc<str>>,
+    has_users: bool,
     limits: &DecodeLimits,
     shards: u16,
 ) -> Verdict {
     match decode(bytes, ProtocolVersion::V5, limits) {
         Ok(None) => Verdict::Incomplete,
         Ok(Some((Packet::Connect(connect), _))) if !connect.client_id.is_empty() => {
-            let mut client = ClientKey::anonymous(connect.client_id);
-            if let Some(principal) = principal {
-                client.principal = Arc::clone(principal);
-            }
+            let principal = claimed_principal(&connect, certificate_subject, has_users);
+            let client = ClientKey { principal, ..ClientKey::anonymous(connect.client_id) };
             Verdict::Shard(ShardIndex::of(&client, shards))
         }
         Ok(Some(_)) | Err(_) => Verdict::Anyone,
@@ -65,23 +66,43 @@ mod tests {
         let bytes = connect("vehicle-7");
         let limits = DecodeLimits::default();
         let shard = ShardIndex::of(&ClientKey::anonymous("vehicle-7"), 8);
-        assert_eq!(judge(&bytes, None, &limits, 8), Verdict::Shard(shard));
+        assert_eq!(judge(&bytes, None, false, &limits, 8), Verdict::Shard(shard));
         let principal = Arc::from("car-7");
         let known = ClientKey { principal, ..ClientKey::anonymous("vehicle-7") };
         let shard = ShardIndex::of(&known, 8);
-        let verdict = judge(&bytes, Some(&known.principal), &limits, 8);
+        let verdict = judge(&bytes, Some(&known.principal), false, &limits, 8);
         assert_eq!(verdict, Verdict::Shard(shard), "another session has another shard");
         for len in 0..bytes.len() {
-            assert_eq!(judge(&bytes[..len], None, &limits, 8), Verdict::Incomplete, "{len} bytes");
+            assert_eq!(
+                judge(&bytes[..len], None, false, &limits, 8),
+                Verdict::Incomplete,
+                "{len} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn a_users_sessions_have_shards_of_their_own() {
+        let mut bytes = b"\x10\x14\0\x04MQTT\x04\x82\0\x3c\0\x01c\0\x05car-7".to_vec();
+        bytes[1] = u8::try_from(bytes.len() - 2).unwrap();
+        let limits = DecodeLimits::default();
+        let known = ClientKey { principal: "car-7".into(), ..ClientKey::anonymous("c") };
+        for (has_users, client) in [(true, known), (false, ClientKey::anonymous("c"))] {
+            let shard = ShardIndex::of(&client, 8);
+            assert_eq!(judge(&bytes, None, has_users, &limits, 8), Verdict::Shard(shard));
         }
     }
 
     #[test]
     fn what_is_no_connect_is_for_anyone_to_answer() {
         let limits = DecodeLimits { packet_bytes_max: 64, ..DecodeLimits::default() };
-        assert_eq!(judge(&connect(""), None, &limits, 8), Verdict::Anyone);
-        assert_eq!(judge(b"\xc0\x00", None, &limits, 8), Verdict::Anyone, "PINGREQ");
-        assert_eq!(judge(b"GET / HTTP/1.1\r\n", None, &limits, 8), Verdict::Anyone);
-        assert_eq!(judge(b"\x10\xff\xff\x03", None, &limits, 8), Verdict::Anyone, "too large");
+        assert_eq!(judge(&connect(""), None, false, &limits, 8), Verdict::Anyone);
+        assert_eq!(judge(b"\xc0\x00", None, false, &limits, 8), Verdict::Anyone, "PINGREQ");
+        assert_eq!(judge(b"GET / HTTP/1.1\r\n", None, false, &limits, 8), Verdict::Anyone);
+        assert_eq!(
+            judge(b"\x10\xff\xff\x03", None, false, &limits, 8),
+            Verdict::Anyone,
+            "too large"
+        );
     }
 }

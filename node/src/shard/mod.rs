@@ -30,6 +30,7 @@ use verge_storage_rocksdb::WriterHandle;
 use self::mailbox::Mailbox;
 use self::turn::Driver;
 use crate::app::{Alarm, Opening};
+use crate::authn::PasswordThreads;
 use crate::clock::Clock;
 use crate::listener::{self, Arrival};
 use crate::mesh::HubMailbox;
@@ -71,6 +72,8 @@ pub struct ShardSetup {
     pub arrivals: mpsc::Receiver<Arrival>,
     /// Listeners whose tasks run on this thread, as they come.
     pub openings: mpsc::Receiver<Opening>,
+    /// Who checks passwords, if there are users.
+    pub passwords: Option<PasswordThreads>,
     /// Raised if the thread panics.
     pub alarm: Alarm,
 }
@@ -82,12 +85,24 @@ pub struct ShardSetup {
 pub fn spawn(setup: ShardSetup) -> io::Result<JoinHandle<()>> {
     let name = format!("shard-{}", setup.index.0);
     Builder::new().name(name).spawn(move || {
-        let ShardSetup { core, index, clock, writer, mailboxes, arrivals, openings, alarm } = setup;
+        let ShardSetup {
+            core,
+            index,
+            clock,
+            writer,
+            mailboxes,
+            arrivals,
+            openings,
+            passwords,
+            alarm,
+        } = setup;
         let _alarm = alarm;
         on_this_thread(async move {
             let (over, is_over) = oneshot::channel();
             let serving = tokio::task::spawn_local(serve(openings, is_over));
-            turn::run(Driver::new(core, index, clock, writer, mailboxes, arrivals)).await;
+            let mut driver = Driver::new(core, index, clock, writer, mailboxes, arrivals);
+            driver.passwords = passwords;
+            turn::run(driver).await;
             // A QUIC endpoint on this thread carries the last words of other shards too.
             drop(over);
             // A panic is one of this thread's tasks and was told.

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::io::ReadBuf;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
+use verge_broker_core::authn::{PasswordCheck, PasswordVerdict};
 use verge_broker_core::shard::Shard;
 use verge_broker_core::shard::api::{ConnId, Mail, Output, ShardIndex, Ticket};
 use verge_model::Now;
@@ -32,6 +33,7 @@ use verge_storage_rocksdb::{RefusedReason, WriterHandle};
 
 use super::connection::{CLOSE_LINGER, Connections};
 use super::{Completion, Mailboxes, ShardMail};
+use crate::authn::PasswordThreads;
 use crate::clock::Clock;
 use crate::listener::{self, Arrival};
 use crate::mesh::HubItem;
@@ -67,6 +69,7 @@ pub(super) struct Driver {
     writer: WriterHandle,
     mailboxes: Mailboxes,
     arrivals: mpsc::Receiver<Arrival>,
+    pub(super) passwords: Option<PasswordThreads>,
     /// The turn's task.
     turn: Option<Waker>,
     mail: VecDeque<ShardMail>,
@@ -103,6 +106,7 @@ impl Driver {
             mail_out: mailboxes.shards.iter().map(|_| VecDeque::new()).collect(),
             mailboxes,
             arrivals,
+            passwords: None,
             turn: None,
             mail: VecDeque::new(),
             completions: VecDeque::new(),
@@ -314,10 +318,22 @@ impl Driver {
                 }
                 // These transports have one stream.
                 Output::FeedStream { .. } | Output::CloseStream { .. } => {}
+                Output::CheckPassword { conn, check } => self.check_password(conn, check),
                 Output::Close { conn, last } => {
                     self.connections.begin_close(conn, last, now.mono + CLOSE_LINGER);
                 }
             }
+        }
+    }
+
+    fn check_password(&self, conn: ConnId, check: PasswordCheck) {
+        let mailbox = self.mailboxes.shards[usize::from(self.index.0)].clone();
+        let answer = move |verdict| {
+            mailbox.put(ShardMail(Mail::PasswordChecked { conn, verdict }));
+        };
+        match &self.passwords {
+            Some(threads) => threads.check(check, answer),
+            None => answer(PasswordVerdict::Busy),
         }
     }
 

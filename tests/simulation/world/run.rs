@@ -149,6 +149,7 @@ impl World {
                     Output::Feed(conn) => fed.push(conn),
                     // Clients here have one stream.
                     Output::FeedStream { .. } | Output::CloseStream { .. } => {}
+                    Output::CheckPassword { .. } => unreachable!("no client has a password"),
                     Output::Close { conn, last } => {
                         written.push((conn, last));
                         closed.push(conn);

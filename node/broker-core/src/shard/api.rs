@@ -18,6 +18,7 @@ use verge_storage::promise::Promise;
 
 pub use super::streams::api::{StreamCode, StreamEnd, StreamKind, StreamNo};
 pub use super::terms::Terms;
+use crate::authn::{PasswordCheck, PasswordVerdict};
 
 /// A connection of this shard, as its driver numbers it. Never re-used within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,6 +125,13 @@ pub enum Mail {
         /// Up to which operation.
         head: RouteHead,
     },
+    /// A password of [`Output::CheckPassword`] was checked.
+    PasswordChecked {
+        /// The connection that gave it.
+        conn: ConnId,
+        /// How it was found.
+        verdict: PasswordVerdict,
+    },
     /// Say [`HubMail::Barrier`] when all that was planned so far is committed.
     Barrier,
     /// A link to this node came up.
@@ -147,6 +155,7 @@ impl std::fmt::Debug for Mail {
             Self::Superseded { .. } => "Superseded",
             Self::RouteHead { .. } => "RouteHead",
             Self::Flushed { .. } => "Flushed",
+            Self::PasswordChecked { .. } => "PasswordChecked",
             Self::Barrier => "Barrier",
             Self::PeerUp(_) => "PeerUp",
             Self::PeerDown(_) => "PeerDown",
@@ -340,6 +349,13 @@ pub enum Output {
         last: Bytes,
         /// RESET_STREAM and STOP_SENDING with this code; `None`: FIN.
         code: Option<StreamCode>,
+    },
+    /// Check a password on a thread that serves no clients, and send [`Mail::PasswordChecked`].
+    CheckPassword {
+        /// The connection that gave it.
+        conn: ConnId,
+        /// What to check.
+        check: PasswordCheck,
     },
     /// Write what is in the connection's output, then close it. The connection is forgotten.
     Close {

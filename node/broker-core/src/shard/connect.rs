@@ -23,12 +23,15 @@ use verge_mqtt_proto::{
     TopicName,
 };
 
+use super::admit::Meter;
 use super::api::{ConnId, HubMail, Output, SessionNo};
+use super::authenticate::Authentication;
 use super::claimant::new_fragment;
 use super::connection::{Conn, Phase};
 use super::session::Session;
 use super::turn::Effect;
 use super::{Lookup, Shard};
+use crate::authn::scram::METHOD;
 
 /// "If the Session Expiry Interval is 0xFFFFFFFF, the Session does not expire." (3.1.2.11.2)
 const NEVER_EXPIRES: u32 = u32::MAX;
@@ -49,7 +52,10 @@ pub(super) struct PendingConnect {
 impl Shard {
     pub(super) fn handle_connect(&mut self, id: ConnId, connect: &Connect<'_>, now: Now) {
         if self.shutting_down {
-            return self.disconnect(id, ReasonCode::ServerShuttingDown, now);
+            return self.send_away(id, now);
+        }
+        if let Some(reason) = self.config.terms.refuses_will(connect) {
+            return self.refuse_connect(id, reason, now);
         }
         let qos_max = self.config.qos_max;
         if connect.version.is_v5() && connect.will.as_ref().is_some_and(|will| will.qos > qos_max) {
@@ -62,13 +68,9 @@ impl Shard {
         conn.clean_start = connect.clean_start;
         conn.client_id_assigned = connect.client_id.is_empty();
         conn.keep_alive_secs = conn.machine.server_keep_alive().unwrap_or(connect.keep_alive_secs);
-        let principal: Arc<str> = match (&conn.info.certificate_subject, connect.username) {
-            (Some(subject), _) => Arc::clone(subject),
-            (None, _) if conn.info.allow_anonymous => "".into(),
-            (None, None) => return self.refuse_connect(id, ReasonCode::NotAuthorized, now),
-            (None, Some(_)) => {
-                return self.refuse_connect(id, ReasonCode::BadUserNameOrPassword, now);
-            }
+        let (principal, proof) = match self.proof_of(id, connect) {
+            Ok(claimed) => claimed,
+            Err(reason) => return self.refuse_connect(id, reason, now),
         };
         let client_id: Arc<str> = match connect.client_id {
             "" => self.assign_client_id(&principal),
@@ -89,6 +91,7 @@ impl Shard {
         });
         if let Some(will) = &mut will {
             will.qos = will.qos.min(self.config.qos_max);
+            will.retain &= self.config.terms.retain_available;
         }
         let pending = PendingConnect {
             conn: id,
@@ -102,7 +105,7 @@ impl Shard {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.client = Some(client);
         }
-        self.place(pending, now);
+        self.prove(pending, proof, now);
     }
 
     /// The session's expiry: what the client asks for, within what is configured.
@@ -337,7 +340,14 @@ impl Shard {
         // Only to a client that brought none [MQTT-3.2.2-16]; others take it for an error.
         let assigned = conn.client.as_ref().filter(|_| conn.client_id_assigned);
         let assigned = assigned.map(|client| Arc::clone(&client.client_id));
+        // Only to a client that asked. [MQTT-3.1.2-28]
+        let response_information = config.terms.response_information.as_deref();
+        let response_information =
+            response_information.filter(|_| conn.machine.client_wants_response_information());
+        let answer = conn.auth.as_deref_mut().and_then(Authentication::take_answer);
         let properties = ConnackProperties {
+            authentication_method: answer.as_ref().map(|_| METHOD),
+            authentication_data: answer.as_deref().map(str::as_bytes),
             session_expiry_interval: Some(session.expiry_secs.unwrap_or(NEVER_EXPIRES)),
             receive_maximum: Some(config.receive_maximum),
             maximum_qos: (config.qos_max != QoS::ExactlyOnce).then_some(config.qos_max),
@@ -345,13 +355,15 @@ impl Shard {
             assigned_client_identifier: assigned.as_deref(),
             topic_alias_maximum: Some(config.topic_alias_maximum),
             server_keep_alive,
-            ..ConnackProperties::default()
+            response_information,
+            ..config.terms.in_connack()
         };
         conn.write(&Connack::accepted(session_present, properties));
         conn.machine.accept(Granted { server_keep_alive }, now.mono);
         let aliases =
             conn.machine.client_topic_alias_maximum().min(config.terms.topic_alias_maximum_out);
         conn.aliases = (aliases > 0).then(|| Box::new(OutboundAliases::new(aliases)));
+        conn.meter = Meter::of(&config.terms, config.packet_bytes_max, now.mono);
         conn.phase = Phase::Serving(no);
         conn.connected_at = now.wall;
         let receive_maximum = conn.machine.client_receive_maximum().min(config.inflight_max);
@@ -441,8 +453,8 @@ impl Shard {
 }
 
 impl Conn {
-    /// Whether the connection waits for its CONNACK.
+    /// Whether the connection has no CONNACK yet.
     pub(super) fn is_waiting(&self) -> bool {
-        self.phase == Phase::Waiting
+        self.session().is_none()
     }
 }

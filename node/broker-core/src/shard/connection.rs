@@ -11,7 +11,9 @@ use verge_mqtt_proto::{
     FarewellWords, PacketId, ProtocolVersion, ReasonCode,
 };
 
+use super::admit::Meter;
 use super::api::{ConnId, ConnectionInfo, Output, SessionNo, ShardConfig};
+use super::authenticate::Authentication;
 use super::streams::Streams;
 use super::streams::api::Via;
 use super::{Shard, Timer, words};
@@ -24,6 +26,8 @@ const OUTPUT_ROOM: usize = 0;
 pub(super) enum Phase {
     /// Nobody said CONNECT yet.
     Fresh,
+    /// CONNECT came, and its client was challenged to prove who it is.
+    Authenticating,
     /// CONNECT came; an earlier owner of the session, or the disk, is awaited.
     Waiting,
     /// A session is served.
@@ -43,6 +47,10 @@ pub(super) struct Conn {
     pub(super) streams: Option<Box<Streams>>,
     pub(super) phase: Phase,
     pub(super) client: Option<ClientKey>,
+    /// There while the client has something to prove, and for one that may do so again.
+    pub(super) auth: Option<Box<Authentication>>,
+    /// There once the client is accepted, if what it publishes is metered.
+    pub(super) meter: Option<Box<Meter>>,
     pub(super) clean_start: bool,
     /// Whether the client brought no ClientId and was given one.
     pub(super) client_id_assigned: bool,
@@ -75,6 +83,8 @@ impl Conn {
             streams: None,
             phase: Phase::Fresh,
             client: None,
+            auth: None,
+            meter: None,
             clean_start: false,
             client_id_assigned: false,
             keep_alive_secs: 0,
@@ -87,7 +97,7 @@ impl Conn {
     pub(super) fn session(&self) -> Option<SessionNo> {
         match self.phase {
             Phase::Serving(no) => Some(no),
-            Phase::Fresh | Phase::Waiting => None,
+            Phase::Fresh | Phase::Authenticating | Phase::Waiting => None,
         }
     }
 
@@ -144,8 +154,7 @@ impl Shard {
             Event::Unsubscribe(unsubscribe) => self.handle_unsubscribe(via, &unsubscribe, now),
             Event::Pingreq => self.write_raw(via, &PINGRESP),
             Event::Disconnect(disconnect) => self.handle_disconnect(id, &disconnect, now),
-            // No Authentication Method is offered, so nothing prepared an AUTH [MQTT-4.12.0-6].
-            Event::Auth(_) => self.disconnect(id, ReasonCode::ProtocolError, now),
+            Event::Auth(auth) => self.handle_auth(id, &auth, now),
             Event::Puback { packet_id, .. } => {
                 if let Some(no) = self.session_of(id) {
                     self.handle_puback(via, no, packet_id, now);
@@ -211,6 +220,36 @@ impl Shard {
         self.close_for(id, &reason, now);
     }
 
+    /// As [`Shard::disconnect`], with words of one's own.
+    pub(super) fn disconnect_saying(
+        &mut self,
+        id: ConnId,
+        reason: ReasonCode,
+        words: &str,
+        now: Now,
+    ) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let reason = conn.machine.close(reason);
+        let words = FarewellWords { reason_string: Some(words), server_reference: None };
+        self.close_saying(id, &reason, words, now);
+    }
+
+    /// Ends a connection since the node goes down, and says where to go instead if that is known.
+    pub(super) fn send_away(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let reference = self.config.terms.server_reference.clone();
+        let code = match &reference {
+            Some(_) => ReasonCode::UseAnotherServer,
+            None => ReasonCode::ServerShuttingDown,
+        };
+        let reason = conn.machine.close(code);
+        let words = FarewellWords {
+            reason_string: words::of_close(ReasonCode::ServerShuttingDown),
+            server_reference: reference.as_deref(),
+        };
+        self.close_saying(id, &reason, words, now);
+    }
+
     /// Writes the last of a connection and forgets it.
     pub(super) fn drop_connection(&mut self, id: ConnId) {
         let Some(mut conn) = self.conns.remove(&id) else { return };
@@ -226,7 +265,11 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let due = match conn.phase {
             Phase::Waiting => None,
-            Phase::Fresh | Phase::Serving(_) => conn.machine.poll_timeout(),
+            Phase::Fresh | Phase::Authenticating => conn.machine.poll_timeout(),
+            Phase::Serving(_) => {
+                let exchange = conn.auth.as_deref().and_then(|state| state.deadline);
+                conn.machine.poll_timeout().into_iter().chain(exchange).min()
+            }
         };
         let Some(due) = due else { return };
         let due = due.max(now.mono);
@@ -243,6 +286,10 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.armed = None;
         let waiting = conn.phase == Phase::Waiting;
+        if self.authentication_timeout(id, now) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         match conn.machine.handle_timeout(now.mono).filter(|_| !waiting) {
             Some(reason) => self.close_for(id, &reason, now),
             None => self.arm_connection(id, now),

@@ -29,7 +29,7 @@ impl Shard {
         let (phase, client) = (conn.phase, conn.client.clone());
         self.drop_connection(id);
         match phase {
-            Phase::Fresh => {}
+            Phase::Fresh | Phase::Authenticating => {}
             Phase::Serving(no) => self.detach(no, id, true, now),
             Phase::Waiting => {
                 let no = client.and_then(|client| self.open.get(&client).copied());
@@ -254,7 +254,7 @@ impl Shard {
         for conn in conns {
             // The Will of a client whose node goes down is published when the session is served
             // again, or ends: the client has done nothing wrong.
-            self.disconnect(conn, ReasonCode::ServerShuttingDown, now);
+            self.send_away(conn, now);
         }
     }
 

@@ -19,8 +19,10 @@
 //! | [`api`] | inputs, outputs, configuration |
 //! | `turn` | the batch under way, its effects, and what waits for a commit |
 //! | `connection` | a connection, and its events |
+//! | `authenticate` | who the client is |
 //! | `connect` | CONNECT: new, resumed, taken over, or sought at other nodes |
 //! | `seek` | asking a session's homes who owns it |
+//! | `admit` | whether a PUBLISH is within what was granted |
 //! | `publish` | PUBLISH and its acknowledgements, inward |
 //! | `deliver` | messages owed, outward |
 //! | `redeliver` | what a member of a shared subscription leaves to the others |
@@ -32,8 +34,10 @@
 //! | `words` | reasons in words |
 //! | `view` | answers to the administrator |
 
+mod admit;
 pub mod api;
 mod asked;
+mod authenticate;
 mod claimant;
 mod connect;
 mod connection;
@@ -208,6 +212,7 @@ impl Shard {
             }
             Mail::RouteHead { token, head } => self.routed(token, head, now),
             Mail::Flushed { owner, head } => self.flushed(owner, head, now),
+            Mail::PasswordChecked { conn, verdict } => self.password_checked(conn, verdict, now),
             Mail::Barrier => self.turn.when_durable(Effect::Barrier),
             Mail::PeerUp(peer) => self.peer_up(peer, now),
             Mail::PeerDown(peer) => {

@@ -24,6 +24,9 @@ impl Shard {
         if publish.qos > self.config.qos_max && self.was_told_the_qos(via.conn) {
             return self.disconnect(via.conn, ReasonCode::QosNotSupported, now);
         }
+        if !self.admits(via, publish, now) {
+            return;
+        }
         self.shared.counters.received(publish.qos);
         if publish.qos == QoS::ExactlyOnce && self.received_before(via, no, publish) {
             return;

@@ -67,6 +67,10 @@ impl Shard {
             Ok(filter) => filter,
             Err(_) => return (ReasonCode::TopicFilterInvalid, None),
         };
+        let terms = &self.config.terms;
+        if let Some(code) = terms.refuses_subscription(&filter, subscription_id.is_some()) {
+            return (code, None);
+        }
         let options = request.options;
         let subscription = Subscription {
             qos: options.qos.min(self.config.qos_max),

@@ -39,6 +39,9 @@ pub enum CloseCause {
     /// An alias that cannot be resolved.
     #[error(transparent)]
     TopicAlias(#[from] AliasError),
+    /// Another packet while the client owes an answer to a challenge.
+    #[error("{0:?} before the authentication is complete [MQTT-3.1.2-30]")]
+    AuthExpected(PacketType),
     /// AUTH without enhanced authentication, with another method, or with a Server's code.
     #[error("AUTH that the CONNECT did not prepare [MQTT-4.12.0-7] [MQTT-4.12.1-1]")]
     UnexpectedAuth,
@@ -71,6 +74,7 @@ impl CloseCause {
             | Self::NotOnStream(_)
             | Self::SubscriptionIdFromClient
             | Self::TopicAlias(AliasError::Unknown(_))
+            | Self::AuthExpected(_)
             | Self::UnexpectedAuth
             | Self::SessionExpiryRaised => ReasonCode::ProtocolError,
             Self::ClientIdEmpty => ReasonCode::ClientIdentifierNotValid,
@@ -100,6 +104,7 @@ impl CloseCause {
             Self::NotForServer(_)
             | Self::NotOnStream(_)
             | Self::SubscriptionIdFromClient
+            | Self::AuthExpected(_)
             | Self::UnexpectedAuth
             | Self::SessionExpiryRaised => "protocol_error",
             Self::ReceiveMaximumExceeded => "receive_maximum",

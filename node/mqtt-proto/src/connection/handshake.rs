@@ -17,6 +17,7 @@ pub(crate) struct ClientTerms {
     pub(crate) packet_bytes_max: usize,
     pub(crate) topic_alias_maximum: u16,
     pub(crate) wants_problem_information: bool,
+    pub(crate) wants_response_information: bool,
     pub(crate) session_expiry_interval: u32,
     pub(crate) authentication_method: Option<Box<str>>,
 }
@@ -34,6 +35,7 @@ impl ClientTerms {
                 .map_or(PACKET_BYTES_MAX, |size| size as usize),
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             wants_problem_information: properties.request_problem_information.unwrap_or(true),
+            wants_response_information: properties.request_response_information.unwrap_or(false),
             session_expiry_interval: properties.session_expiry_interval.unwrap_or(0),
             authentication_method: properties.authentication_method.map(Into::into),
         }

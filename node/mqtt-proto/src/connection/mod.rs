@@ -15,7 +15,7 @@
 //! |---|---|---|---|---|
 //! | CONNECT | event, AwaitingDecision | waits in the buffer | closes, second CONNECT | ignored |
 //! | AUTH | closes, CONNECT expected | event, if CONNECT named its method | the same | ignored |
-//! | other packet of a client | closes, CONNECT expected | waits in the buffer | event | ignored |
+//! | other packet of a client | closes, CONNECT expected | waits in the buffer; if a challenge is open, closes, but for DISCONNECT | event | ignored |
 //! | packet of a Server | closes, CONNECT expected | waits in the buffer | closes | ignored |
 //! | broken packet | closes | waits in the buffer | closes | ignored |
 //! | `accept` | caller's mistake | Connected | caller's mistake | nothing |
@@ -307,6 +307,12 @@ impl Connection {
         self.terms.as_ref().is_some_and(|terms| terms.wants_problem_information)
     }
 
+    /// Whether CONNACK may carry Response Information. [MQTT-3.1.2-28]
+    #[must_use]
+    pub fn client_wants_response_information(&self) -> bool {
+        self.terms.as_ref().is_some_and(|terms| terms.wants_response_information)
+    }
+
     /// The Server Keep Alive that CONNACK must carry; none if the client's own is short enough, or
     /// the client is before 5.0. [MQTT-3.2.2-21]
     #[must_use]
@@ -361,22 +367,36 @@ impl Connection {
         Ok(Some((Event::Connect(Box::new(connect)), size)))
     }
 
-    /// Reads the one packet that may come before CONNACK is sent and cannot wait.
+    /// Reads what may come before CONNACK is sent and cannot wait. A client that is challenged sends
+    /// AUTH or DISCONNECT and nothing else. [MQTT-3.1.2-30]
     fn read_auth<'a>(&mut self, input: &'a [u8]) -> Result<Option<(Event<'a>, usize)>, CloseCause> {
-        let packet_type = input.first().and_then(|&byte| PacketType::from_number(byte >> 4));
-        if packet_type != Some(PacketType::Auth) {
-            return Ok(None);
+        let is_challenged = matches!(self.state, State::AwaitingDecision { deadline: Some(_) });
+        match input.first().and_then(|&byte| PacketType::from_number(byte >> 4)) {
+            Some(PacketType::Auth) => {}
+            Some(PacketType::Disconnect) if is_challenged => {}
+            Some(packet_type) if is_challenged => {
+                return Err(CloseCause::AuthExpected(packet_type));
+            }
+            Some(_) | None => return Ok(None),
         }
         let limits = self.limits(self.config.connect_bytes_max);
         let version = self.version().unwrap_or(ProtocolVersion::V4);
-        let decoded = decode(input, version, &limits)?;
-        let Some((Packet::Auth(auth), size)) = decoded else { return Ok(None) };
-        self.check_auth(&auth)?;
-        if auth.reason != ReasonCode::ContinueAuthentication {
-            return Err(CloseCause::UnexpectedAuth);
+        match decode(input, version, &limits)? {
+            Some((Packet::Auth(auth), size)) => {
+                self.check_auth(&auth)?;
+                if auth.reason != ReasonCode::ContinueAuthentication {
+                    return Err(CloseCause::UnexpectedAuth);
+                }
+                self.state = State::AwaitingDecision { deadline: None };
+                Ok(Some((Event::Auth(auth), size)))
+            }
+            Some((Packet::Disconnect(disconnect), size)) => {
+                self.check_disconnect(&disconnect)?;
+                self.state = State::Closed;
+                Ok(Some((Event::Disconnect(disconnect), size)))
+            }
+            Some(_) | None => Ok(None),
         }
-        self.state = State::AwaitingDecision { deadline: None };
-        Ok(Some((Event::Auth(auth), size)))
     }
 
     fn read_packet<'a>(

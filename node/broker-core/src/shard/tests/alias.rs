@@ -31,7 +31,7 @@ fn a_topic_is_spelt_out_once() {
 #[test]
 fn no_more_aliases_are_set_than_either_side_allows_mqtt_3_1_2_26_mqtt_3_1_2_27() {
     for (client, server, set) in [(0, 9, 0), (2, 9, 2), (9, 1, 1), (9, 0, 0)] {
-        let mut bed = Bed::with(Terms { topic_alias_maximum_out: server });
+        let mut bed = Bed::with(Terms { topic_alias_maximum_out: server, ..Terms::default() });
         let sub = bed.connect(&v5("sub").aliases(client));
         bed.send(sub, sub.subscribe(1, want("#", 0)));
         let publisher = bed.connect(&v5("pub"));

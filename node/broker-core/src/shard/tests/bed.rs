@@ -47,6 +47,8 @@ pub(super) struct Bed {
     mesh: bool,
     terms: Terms,
     setup: Setup,
+    /// Whether clients without credentials may connect.
+    pub(super) anonymous: bool,
 }
 
 /// Configures what the threads of a node share, in each of its lives.
@@ -122,6 +124,7 @@ impl Bed {
             mesh,
             terms,
             setup,
+            anonymous: true,
         };
         let now = bed.clock();
         for session in restored.sessions {
@@ -169,7 +172,7 @@ impl Bed {
             certificate_subject: None,
             promise: Promise::Buffered,
             keep_alive_secs_max: 0,
-            allow_anonymous: true,
+            allow_anonymous: self.anonymous,
         };
         let now = self.clock();
         self.shards[usize::from(shard.0)].handle_open(client.conn, info, now);
@@ -271,6 +274,11 @@ impl Bed {
             lines.push("closed".into());
         }
         lines
+    }
+
+    /// The bytes the client received.
+    pub(super) fn raw(&mut self, client: Client) -> Vec<u8> {
+        std::mem::take(&mut self.wires.get_mut(&client.conn).unwrap().received)
     }
 
     /// The reason strings of what the client received.
@@ -386,6 +394,12 @@ impl Bed {
                 Output::FeedStream { conn, stream } => self.feed_stream(conn, stream),
                 Output::CloseStream { conn, stream, last, code } => {
                     self.end_stream(conn, stream, &last, code);
+                }
+                Output::CheckPassword { conn, check } => {
+                    let authn = self.terms.authn.as_ref().unwrap();
+                    let verdict = authn.check_password(&check, now.mono);
+                    let to = ShardIndex(u16::try_from(index).unwrap());
+                    self.mail.push_back((to, Mail::PasswordChecked { conn, verdict }));
                 }
                 Output::Close { conn, last } => self.end(conn, &last),
             }

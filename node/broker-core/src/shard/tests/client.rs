@@ -2,12 +2,13 @@
 
 use bytes::BytesMut;
 use verge_mqtt_proto::{
-    Ack, AckKind, Connect, ConnectProperties, DecodeLimits, Disconnect, Packet, PacketId,
+    Ack, AckKind, Auth, Connect, ConnectProperties, DecodeLimits, Disconnect, Packet, PacketId,
     ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, RetainHandling, Subscribe,
     SubscribeFilters, SubscriptionOptions, SubscriptionRequest, Unsubscribe, UnsubscribeFilters,
     UserProperties, Will, WillProperties, decode,
 };
 
+use crate::authn::scram::METHOD;
 use crate::shard::api::ConnId;
 
 /// A connection, by its client.
@@ -28,6 +29,11 @@ pub(super) struct Who {
     receive_maximum: Option<u16>,
     packet_max: Option<u32>,
     aliases: Option<u16>,
+    response_information: Option<bool>,
+    will_retained: bool,
+    user: Option<&'static str>,
+    password: Option<&'static str>,
+    method: Option<(&'static str, &'static str)>,
     problem_information: Option<bool>,
     will: Option<(&'static str, &'static str, QoS, u32)>,
 }
@@ -43,6 +49,11 @@ pub(super) fn v5(id: &'static str) -> Who {
         receive_maximum: None,
         packet_max: None,
         aliases: None,
+        response_information: None,
+        will_retained: false,
+        user: None,
+        password: None,
+        method: None,
         problem_information: None,
         will: None,
     }
@@ -84,6 +95,30 @@ impl Who {
         Self { problem_information: Some(false), ..self }
     }
 
+    pub(super) fn user(self, name: &'static str, password: &'static str) -> Self {
+        Self { user: Some(name), password: Some(password), ..self }
+    }
+
+    pub(super) fn password_only(self, password: &'static str) -> Self {
+        Self { password: Some(password), ..self }
+    }
+
+    pub(super) fn method(self, name: &'static str, data: &'static str) -> Self {
+        Self { method: Some((name, data)), ..self }
+    }
+
+    pub(super) fn scram(self, first: &'static str) -> Self {
+        self.method(METHOD, first)
+    }
+
+    pub(super) fn asks_response_information(self) -> Self {
+        Self { response_information: Some(true), ..self }
+    }
+
+    pub(super) fn retained_will(self) -> Self {
+        Self { will_retained: true, ..self }
+    }
+
     pub(super) fn aliases(self, count: u16) -> Self {
         Self { aliases: Some(count), ..self }
     }
@@ -99,7 +134,7 @@ impl Who {
     pub(super) fn bytes(&self) -> BytesMut {
         let will = self.will.map(|(topic, payload, qos, delay)| Will {
             qos,
-            retain: false,
+            retain: self.will_retained,
             topic,
             payload: payload.as_bytes(),
             properties: WillProperties {
@@ -113,13 +148,16 @@ impl Who {
             keep_alive_secs: self.keep_alive,
             client_id: self.id,
             will,
-            username: None,
-            password: None,
+            username: self.user,
+            password: self.password.map(str::as_bytes),
             properties: ConnectProperties {
                 session_expiry_interval: self.expiry,
                 receive_maximum: self.receive_maximum,
                 maximum_packet_size: self.packet_max,
                 topic_alias_maximum: self.aliases,
+                request_response_information: self.response_information,
+                authentication_method: self.method.map(|(name, _)| name),
+                authentication_data: self.method.map(|(_, data)| data.as_bytes()),
                 request_problem_information: self.problem_information,
                 ..ConnectProperties::default()
             },
@@ -211,6 +249,15 @@ impl Client {
         encode(self.version, &Packet::Pingreq)
     }
 
+    pub(super) fn auth(self, reason: ReasonCode, data: &str) -> BytesMut {
+        let auth = Auth {
+            authentication_method: Some(METHOD),
+            authentication_data: Some(data.as_bytes()),
+            ..Auth::new(reason)
+        };
+        encode(self.version, &Packet::Auth(auth))
+    }
+
     pub(super) fn disconnect(self, reason: ReasonCode) -> BytesMut {
         encode(self.version, &Packet::Disconnect(Disconnect::new(reason)))
     }
@@ -297,9 +344,15 @@ fn line(packet: &Packet<'_>) -> String {
     match packet {
         Packet::Connack(ack) if ack.reason == ReasonCode::Success => {
             let assigned = ack.properties.assigned_client_identifier.map_or("", |_| " assigned");
-            format!("connack present={}{assigned}", u8::from(ack.session_present))
+            let auth = ack.properties.authentication_method.map_or_else(String::new, |method| {
+                format!(" auth={method} {}", text(ack.properties.authentication_data))
+            });
+            format!("connack present={}{assigned}{auth}", u8::from(ack.session_present))
         }
-        Packet::Connack(ack) => format!("connack {}", ack.reason.name()),
+        Packet::Connack(ack) => {
+            let to = to(ack.properties.server_reference);
+            format!("connack {}{to}", ack.reason.name())
+        }
         Packet::Publish(publish) => {
             let mut text = format!("publish {}", publish.topic);
             if let Some(id) = publish.packet_id {
@@ -341,14 +394,26 @@ fn line(packet: &Packet<'_>) -> String {
             };
             format!("unsuback {}{codes}", ack.packet_id.get())
         }
-        Packet::Disconnect(packet) => format!("disconnect {}", packet.reason.name()),
+        Packet::Disconnect(packet) => {
+            format!("disconnect {}{}", packet.reason.name(), to(packet.server_reference))
+        }
         Packet::Pingresp => "pingresp".into(),
-        Packet::Connect(_)
-        | Packet::Subscribe(_)
-        | Packet::Unsubscribe(_)
-        | Packet::Pingreq
-        | Packet::Auth(_) => panic!("a server does not send {packet:?}"),
+        Packet::Auth(auth) => {
+            let method = auth.authentication_method.unwrap_or("without method");
+            format!("auth {} {method} {}", auth.reason.name(), text(auth.authentication_data))
+        }
+        Packet::Connect(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) | Packet::Pingreq => {
+            panic!("a server does not send {packet:?}")
+        }
     }
+}
+
+fn to(reference: Option<&str>) -> String {
+    reference.map_or_else(String::new, |reference| format!(" to={reference}"))
+}
+
+fn text(data: Option<&[u8]>) -> &str {
+    data.map_or("", |data| std::str::from_utf8(data).unwrap())
 }
 
 fn id(number: u16) -> PacketId {

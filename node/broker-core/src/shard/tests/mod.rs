@@ -10,8 +10,10 @@ mod mesh;
 mod streams;
 
 mod alias;
+mod authenticate;
 mod connect;
 mod crash;
+mod granted;
 mod handover;
 mod honest;
 mod publish;
