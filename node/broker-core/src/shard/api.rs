@@ -357,7 +357,8 @@ pub enum Output {
         /// What to check.
         check: PasswordCheck,
     },
-    /// Write what is in the connection's output, then close it. The connection is forgotten.
+    /// Write what is in the connection's output, then close it. The connection is forgotten, and
+    /// its streams.
     Close {
         /// The connection.
         conn: ConnId,

@@ -26,12 +26,14 @@ pub(in crate::shard) struct SessionStreams {
     /// Filters among the session's subscriptions that were made on streams of an earlier
     /// connection; the stream that subscribes to one takes it over.
     pub(in crate::shard) detached: BTreeSet<TopicFilter>,
-    /// QoS 2 messages received and not released, by stream of the present connection.
+    /// QoS 2 messages received and not released, by stream of the present connection. The Receive
+    /// Maximum of the connection bounds them.
     pub(super) received: BTreeSet<(StreamNo, PacketId)>,
-    /// Those of streams that are over.
+    /// Those of streams that are over; there are no more than packet identifiers.
     pub(in crate::shard) orphans: BTreeSet<PacketId>,
     /// The last message taken on, and for which streams: for another one it is not a repetition.
     last_message: Option<MessageId>,
+    /// No more than the connection has streams.
     last_tags: Vec<StreamTag>,
 }
 

@@ -23,6 +23,7 @@ mod streams_data;
 mod streams_ends;
 mod streams_moves;
 mod streams_qos;
+mod streams_random;
 mod streams_subscribe;
 mod subscribe;
 mod will;

@@ -26,6 +26,13 @@ pub(super) struct OnStream {
     no: StreamNo,
 }
 
+impl OnStream {
+    /// Its QUIC stream id.
+    pub(super) fn number(self) -> u64 {
+        self.no.0
+    }
+}
+
 impl Bed {
     /// The client opens a stream in both directions.
     pub(super) fn open_data(&mut self, client: Client, no: u64) -> OnStream {

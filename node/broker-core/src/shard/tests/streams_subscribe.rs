@@ -188,3 +188,18 @@ fn a_connection_that_is_taken_over_detaches_as_a_lost_one() {
     bed.expect(clean, &["connack present=0"]);
     bed.expect(lamp, &["puback 1", "puback 2 No matching subscribers"]);
 }
+
+#[test]
+fn what_a_stream_that_ends_owes_of_a_group_goes_to_another_member() {
+    let mut bed = Bed::new(1);
+    let (car, lamp) = pair(&mut bed);
+    let (one, two) = (bed.open_data(car, 4), bed.open_data(car, 8));
+    bed.send_on(one, car.subscribe(1, want("$share/g/spat", 1)));
+    bed.send(lamp, lamp.publish(post("spat", "red").q1(1)));
+    bed.send(lamp, lamp.publish(post("spat", "green").q1(2)));
+    bed.send_on(two, car.subscribe(1, want("$share/g/spat", 1)));
+    bed.reset(one);
+    let moved = ["publish spat q1 id=16387 \"red\"", "publish spat q1 id=16388 \"green\""];
+    bed.expect_on(two, &["suback 1 [1]", moved[0], moved[1]]);
+    assert_eq!((bed.held(), bed.rows()), (2, (2, 2)));
+}
