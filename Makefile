@@ -7,14 +7,14 @@
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release
-# Packages the build needs: a C and C++ compiler and libclang for RocksDB, curl and Mosquitto's
-# clients and HAProxy for tests against other people's programs.
+# Packages the build needs: a C and C++ compiler and libclang for RocksDB. HAProxy, Mosquitto's
+# clients, Python's venv and npm are for tests against other people's programs.
 BUILD_PACKAGES := build-essential pkg-config cmake clang libclang-dev
-TEST_PACKAGES := haproxy mosquitto-clients python3-venv python3-pip
+TEST_PACKAGES := haproxy mosquitto-clients python3-venv python3-pip $(if $(shell command -v npm),,nodejs npm)
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build run test soak lint fmt doc quick clean-data
+.PHONY: help deps test-deps build run test conformance soak lint fmt doc quick clean-data
 
 help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,6 +35,10 @@ run: build ## The main job: a mesh on loopback, vehicles driving through it, a r
 
 test: build test-deps ## Every test.
 	$(CARGO) test --release --workspace
+
+conformance: build test-deps ## What the standard says, whole, over each transport; then other people's judges (docs/conformance.md).
+	VERGE_CONFORMANCE=whole $(CARGO) test --release --workspace --test conformance -- --nocapture
+	python3 tests/conformance/judges/judge.py $(abspath $(BIN)/verge) $(abspath $(TARGET)/judges)
 
 quick: ## The cores' tests, in seconds, without RocksDB.
 	$(CARGO) test -p verge-model -p verge-mqtt-proto -p verge-storage -p verge-mesh-proto -p verge-broker-core

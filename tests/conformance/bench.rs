@@ -1,14 +1,16 @@
 //! What a case is given: a node, a version, a way to it, and names nobody else uses.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::node::Node;
+use crate::ports;
+use crate::programs::output_of;
 use crate::site::Site;
+use crate::table::Bytes;
 use crate::wire::bytes::Connect;
 use crate::wire::received::{Packet, Properties};
-use crate::wire::stream::Transport;
+use crate::wire::stream::{Transport, Ways};
 use crate::wire::{Version, Wire};
 
 /// Receive Maximum that the node grants, small enough to be exceeded.
@@ -26,12 +28,18 @@ pub(crate) const STRICT_KEEP_ALIVE_SECS: u16 = 20;
 /// The nodes under test, each one process; they end with their last user.
 pub(crate) struct Nodes {
     /// Takes everyone, and grants what the constants above say.
-    pub(crate) open: Node,
+    pub(crate) open: Served,
     /// Takes nobody without credentials.
-    pub(crate) closed: Node,
+    pub(crate) closed: Served,
     /// Grants QoS 1 at most, and a short keep alive.
-    pub(crate) strict: Node,
+    pub(crate) strict: Served,
     _site: Site,
+}
+
+/// A node, and the ways to it.
+pub(crate) struct Served {
+    _node: Node,
+    pub(crate) ways: Ways,
 }
 
 impl Nodes {
@@ -49,16 +57,45 @@ impl Nodes {
 
     fn start() -> Self {
         let site = Site::new();
-        let open = site.node("open").with([
-            &format!("session.receive_maximum={RECEIVE_MAXIMUM}"),
+        let text = |name: &str| site.path(name).display().to_string();
+        let (ca, certs) = (text("ca"), text("certs"));
+        output_of(&mut site.verge(["pki", "init", "--ca", &ca]));
+        let mut issue = site.verge(["pki", "issue", "server", "localhost", "127.0.0.1"]);
+        output_of(issue.args(["--ca", &ca, "--out", &certs]));
+        let keep_alive = format!("session.keep_alive_max={STRICT_KEEP_ALIVE_SECS}s");
+        let open = [
+            &*format!("session.receive_maximum={RECEIVE_MAXIMUM}"),
             &format!("session.packet_bytes_max={PACKET_BYTES_MAX}"),
             &format!("session.topic_alias_maximum={TOPIC_ALIAS_MAXIMUM}"),
-        ]);
-        let closed = site.node("closed").with(["auth.allow_anonymous=never"]);
-        let keep_alive = format!("session.keep_alive_max={STRICT_KEEP_ALIVE_SECS}s");
-        let strict = site.node("strict").with(["session.qos_max=1", &keep_alive]);
-        let (open, closed, strict) = (open.started(), closed.started(), strict.started());
-        Self { open, closed, strict, _site: site }
+        ];
+        Self {
+            open: Served::start(&site, "open", &certs, &open),
+            closed: Served::start(&site, "closed", &certs, &["auth.allow_anonymous=never"]),
+            strict: Served::start(&site, "strict", &certs, &["session.qos_max=1", &keep_alive]),
+            _site: site,
+        }
+    }
+}
+
+impl Served {
+    fn start(site: &Site, name: &str, certs: &str, settings: &[&str]) -> Self {
+        let mut node = site.node(name);
+        for setting in settings {
+            node.args(["--set", setting]);
+        }
+        let pair =
+            [format!("tls.cert={certs}/localhost.pem"), format!("tls.key={certs}/localhost.key")];
+        let mut node = node.with([&pair[0], &pair[1]]);
+        let mut listen = |scheme: &str| {
+            let addr = ports::free();
+            node.args(["--listen", &format!("{scheme}://{addr}")]);
+            addr
+        };
+        let (tls, ws, wss, quic) = (listen("tls"), listen("ws"), listen("wss"), listen("quic"));
+        let authority = format!("{certs}/ca.pem");
+        let ways = Ways { tcp: node.mqtt, tls, ws, wss, quic, authority };
+        node.start();
+        Self { _node: node, ways }
     }
 }
 
@@ -67,7 +104,7 @@ pub(crate) struct Bench {
     pub(crate) version: Version,
     pub(crate) nodes: Arc<Nodes>,
     transport: Transport,
-    single_bytes: bool,
+    bytes: Bytes,
     number: u32,
 }
 
@@ -84,11 +121,11 @@ impl Bench {
         nodes: Arc<Nodes>,
         version: Version,
         transport: Transport,
-        single_bytes: bool,
+        bytes: Bytes,
     ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { version, nodes, transport, single_bytes, number }
+        Self { version, nodes, transport, bytes, number }
     }
 
     pub(crate) fn is_v5(&self) -> bool {
@@ -117,12 +154,12 @@ impl Bench {
 
     /// A connection without a word.
     pub(crate) fn open(&self) -> Wire {
-        self.open_to(self.nodes.open.mqtt)
+        self.open_to(&self.nodes.open)
     }
 
     /// A connection to another of the nodes.
-    pub(crate) fn open_to(&self, addr: SocketAddr) -> Wire {
-        Wire::new(self.version, self.transport.open(addr), self.single_bytes)
+    pub(crate) fn open_to(&self, node: &Served) -> Wire {
+        Wire::new(self.version, self.transport.open(&node.ways), self.bytes == Bytes::Single)
     }
 
     /// A connection that is accepted.

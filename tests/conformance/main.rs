@@ -26,14 +26,45 @@ mod table;
 mod time;
 mod wire;
 
+use crate::table::{Bytes, Extent};
 use crate::wire::stream::Transport;
 
 #[test]
 fn every_case_over_tcp() {
-    table::run(Transport::Tcp, false);
+    table::run(Transport::Tcp, Bytes::Together, Extent::Whole);
 }
 
 #[test]
 fn every_case_over_tcp_in_single_bytes() {
-    table::run(Transport::Tcp, true);
+    table::run(Transport::Tcp, Bytes::Single, Extent::Whole);
+}
+
+#[test]
+fn cases_over_tls() {
+    table::run(Transport::Tls, Bytes::Together, Extent::of_environment());
+}
+
+#[test]
+fn cases_over_websocket() {
+    table::run(Transport::Ws, Bytes::Together, Extent::of_environment());
+}
+
+#[test]
+fn cases_over_websocket_in_single_bytes() {
+    table::run(Transport::Ws, Bytes::Single, Extent::of_environment());
+}
+
+#[test]
+fn cases_over_secure_websocket() {
+    table::run(Transport::Wss, Bytes::Together, Extent::of_environment());
+}
+
+#[test]
+fn cases_over_quic() {
+    table::run(Transport::Quic, Bytes::Together, Extent::of_environment());
+}
+
+#[test]
+fn cases_over_quic_in_single_bytes() {
+    table::run(Transport::Quic, Bytes::Single, Extent::of_environment());
 }

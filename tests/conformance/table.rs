@@ -12,6 +12,34 @@ use crate::wire::stream::Transport;
 /// Cases that run at once: most of them wait for the node.
 const WORKERS: usize = 8;
 
+/// How a client writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bytes {
+    /// A packet at once.
+    Together,
+    /// Every byte by itself.
+    Single,
+}
+
+/// How many of the cases are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of them.
+    Whole,
+    /// Those of sections that speak of bytes and connections more than of messages.
+    Quick,
+}
+
+impl Extent {
+    /// The whole, if `VERGE_CONFORMANCE` says so.
+    pub(crate) fn of_environment() -> Self {
+        match std::env::var("VERGE_CONFORMANCE") {
+            Ok(extent) if extent == "whole" => Self::Whole,
+            Ok(_) | Err(_) => Self::Quick,
+        }
+    }
+}
+
 /// Something a client sees of the standard.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
@@ -43,10 +71,11 @@ pub(crate) fn all() -> Vec<Case> {
 }
 
 /// Runs the cases in the versions they speak of, and fails with all that failed.
-pub(crate) fn run(transport: Transport, single_bytes: bool) {
+pub(crate) fn run(transport: Transport, bytes: Bytes, extent: Extent) {
     let only = std::env::var("VERGE_CASE").unwrap_or_default();
     let mut runs = Vec::new();
-    for case in all().into_iter().filter(|case| case.name.contains(&only)) {
+    let cases = if extent == Extent::Whole { all() } else { cases::QUICK.concat() };
+    for case in cases.into_iter().filter(|case| case.name.contains(&only)) {
         runs.extend((!case.v5.is_empty()).then_some((case, Version::V5)));
         runs.extend((!case.v4.is_empty()).then_some((case, Version::V4)));
     }
@@ -58,7 +87,7 @@ pub(crate) fn run(transport: Transport, single_bytes: bool) {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 while let Some((case, version)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let bench = Bench::new(nodes.clone(), *version, transport, single_bytes);
+                    let bench = Bench::new(nodes.clone(), *version, transport, bytes);
                     let result = catch_unwind(AssertUnwindSafe(|| (case.run)(&bench)));
                     if let Err(panic) = result {
                         let what = panic

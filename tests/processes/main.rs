@@ -13,6 +13,7 @@ mod command_line;
 mod crash;
 mod half_open;
 mod handover;
+mod interop;
 mod mesh;
 mod node;
 mod paho;

@@ -65,7 +65,7 @@ fn a_longer_keep_alive_is_cut_and_told(bench: &Bench) {
     for (asked, told) in [(10, None), (600, Some(STRICT_KEEP_ALIVE_SECS))] {
         let mut connect = bench.connect("steady");
         connect.keep_alive = asked;
-        let mut wire = bench.open_to(bench.nodes.strict.mqtt);
+        let mut wire = bench.open_to(&bench.nodes.strict);
         wire.send(&connect.bytes());
         let said = connack(&mut wire).properties.number(id::SERVER_KEEP_ALIVE);
         assert_eq!(said, told.map(u32::from), "asked {asked}");
@@ -73,7 +73,7 @@ fn a_longer_keep_alive_is_cut_and_told(bench: &Bench) {
 }
 
 fn a_qos_that_is_not_granted_is_refused(bench: &Bench) {
-    let strict = bench.nodes.strict.mqtt;
+    let strict = &bench.nodes.strict;
     let mut wire = bench.open_to(strict);
     let mut connect = bench.connect("lower");
     connect.keep_alive = STRICT_KEEP_ALIVE_SECS;
@@ -94,7 +94,7 @@ fn a_qos_that_is_not_granted_is_refused(bench: &Bench) {
 }
 
 fn a_stranger_is_refused(bench: &Bench) {
-    let closed = bench.nodes.closed.mqtt;
+    let closed = &bench.nodes.closed;
     for (connect, v5, v4) in [
         (bench.connect("nobody"), 0x87, 5),
         (bench.connect("somebody").field(USER_NAME, &text("somebody")), 0x86, 4),

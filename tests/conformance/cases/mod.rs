@@ -15,6 +15,7 @@ mod shared;
 mod subscribe;
 mod topic;
 mod unsubscribe;
+mod websocket;
 mod will;
 
 use crate::table::Case;
@@ -36,5 +37,17 @@ pub(crate) const ALL: &[&[Case]] = &[
     subscribe::CASES,
     topic::CASES,
     unsubscribe::CASES,
+    websocket::CASES,
     will::CASES,
+];
+
+/// Those that every transport is tried with: bytes, packets, connections and their ends.
+pub(crate) const QUICK: &[&[Case]] = &[
+    connect::CASES,
+    disconnect::CASES,
+    flow::CASES,
+    format::CASES,
+    identity::CASES,
+    qos::CASES,
+    topic::CASES,
 ];

@@ -146,8 +146,9 @@ fn overlapping_subscriptions_deliver_at_the_highest_qos(bench: &Bench) {
     wire.subscribe(&bench.topic("#"), 0);
     wire.subscribe(&bench.topic("a/+"), 2);
     wire.subscribe(&bench.topic("a/b"), 1);
-    bench.client("publisher").publish(&bench.topic("a/b"), "x", 2);
-    bench.client("publisher").publish(&bench.topic("end"), "end", 0);
+    let mut publisher = bench.client("publisher");
+    publisher.publish(&bench.topic("a/b"), "x", 2);
+    publisher.publish(&bench.topic("end"), "end", 0);
     let mut highest = 0;
     let mut copies = 0;
     loop {
