@@ -19,6 +19,9 @@ impl Driver {
         while let Some(id) = self.core.poll_dirty() {
             self.write(id, now);
         }
+        while let Some((id, stream)) = self.core.poll_dirty_stream() {
+            self.write_stream(id, stream, now);
+        }
     }
 
     /// Writes what the transport takes; the connection's task goes on when it takes more.

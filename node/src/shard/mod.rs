@@ -9,10 +9,12 @@
 //! | `turn` | the loop |
 //! | `connection` | the table of connections |
 //! | `flush` | writing, and closing |
+//! | `streams` | the streams of QUIC connections |
 
 mod connection;
 mod flush;
 pub mod mailbox;
+mod streams;
 mod turn;
 
 use std::future::Future;

@@ -32,6 +32,7 @@ use verge_storage::{Batch, Promise, StoreError};
 use verge_storage_rocksdb::{RefusedReason, WriterHandle};
 
 use super::connection::{CLOSE_LINGER, Connections};
+use super::streams::Stalls;
 use super::{Completion, Mailboxes, ShardMail};
 use crate::authn::PasswordThreads;
 use crate::clock::Clock;
@@ -64,7 +65,8 @@ pub(super) struct Driver {
     pub(super) scratch: Box<[u8]>,
     /// The core has more to say, or to be told, in this turn.
     pub(super) again: bool,
-    clock: Clock,
+    pub(super) stalls: Stalls,
+    pub(super) clock: Clock,
     index: ShardIndex,
     writer: WriterHandle,
     mailboxes: Mailboxes,
@@ -100,6 +102,7 @@ impl Driver {
             connections: Connections::default(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             again: false,
+            stalls: Stalls::default(),
             clock,
             index,
             writer,
@@ -154,6 +157,9 @@ impl Driver {
             let now = self.clock.now();
             self.write(id, now);
             self.wake_turn();
+        }
+        if !self.is_congested() {
+            self.poll_streams(id, cx);
         }
         for _ in 0..READS_MAX {
             let congested = self.is_congested();
@@ -230,6 +236,7 @@ impl Driver {
                 self.core.handle_timeout(now);
             }
             self.connections.end_lingering(now.mono);
+            self.end_stalls(now);
             self.core.end_turn(now);
             self.run_outputs(now);
             self.send_mail();
@@ -316,8 +323,10 @@ impl Driver {
                     self.wake_reader(conn);
                     self.again = true;
                 }
-                // These transports have one stream.
-                Output::FeedStream { .. } | Output::CloseStream { .. } => {}
+                Output::FeedStream { conn, .. } => self.wake_reader(conn),
+                Output::CloseStream { conn, stream, last, code } => {
+                    self.close_stream(conn, stream, last, code, now);
+                }
                 Output::CheckPassword { conn, check } => self.check_password(conn, check),
                 Output::Close { conn, last } => {
                     self.connections.begin_close(conn, last, now.mono + CLOSE_LINGER);
@@ -371,7 +380,8 @@ impl Driver {
             || !self.hub_out.is_empty()
             || self.mail_out.iter().any(|mail| !mail.is_empty());
         let retry = blocked.then(|| self.clock.now().mono + RETRY);
-        let due = [self.core.poll_timeout(), self.connections.next_deadline(), retry];
+        let (lingering, stall) = (self.connections.next_deadline(), self.stalls.next_deadline());
+        let due = [self.core.poll_timeout(), lingering, stall, retry];
         due.into_iter().flatten().min().map(|due| self.clock.instant_of(due))
     }
 }

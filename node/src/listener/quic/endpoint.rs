@@ -25,14 +25,15 @@ use crate::listener::tls::live::Live;
 /// QUIC version 1, RFC 9000; clients of others are told so.
 const VERSIONS: [u32; 1] = [1];
 
-/// Bidirectional streams a client may open at first: the control stream alone.
-const BIDI_STREAMS: u32 = 1;
+/// Bidirectional streams a client may open at first: the control stream and what clients that use
+/// several are known to open. Each costs some 40 bytes whether it is used or not.
+pub(super) const BIDI_STREAMS: u32 = 10;
 
 /// Unidirectional streams a client may open at first.
-const UNI_STREAMS: u32 = 0;
+pub(super) const UNI_STREAMS: u32 = 8;
 
 /// Bytes of one stream a client may send before they are read.
-const STREAM_WINDOW: u32 = 64 * 1024;
+pub(super) const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Bytes in flight, or waiting in quinn, to one client. More waits in the session's queue, where it
 /// can expire: with megabytes here a lossy link would be seconds behind.

@@ -18,6 +18,7 @@
 //! | [`endpoint`] | the socket and every number QUIC is configured with |
 //! | [`accept`] | from a first datagram to a CONNECT |
 //! | [`transport`] | a connection as its shard sees it |
+//! | [`streams`] | its streams beside the control stream |
 //! | [`keys`] | the secrets that survive a restart |
 //! | [`connection_id`] | connection ids that name the node |
 //! | [`tickets`] | TLS tickets for resumption and 0-RTT |
@@ -28,6 +29,7 @@ pub mod close;
 pub mod connection_id;
 pub mod endpoint;
 pub mod keys;
+pub mod streams;
 pub mod tickets;
 pub mod transport;
 

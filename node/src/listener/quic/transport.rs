@@ -1,4 +1,4 @@
-//! A QUIC connection as its shard sees it: the control stream, and how the whole ends.
+//! A QUIC connection as its shard sees it: the control stream, the others, and how the whole ends.
 //!
 //! What bites in quinn: a `SendStream` that is dropped sends FIN and not RESET, and a connection
 //! that is closed forgets what its streams still had to send. So the end is: FIN, wait for its
@@ -12,12 +12,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::time::timeout;
+use verge_broker_core::shard::streams::api::{StreamKind, StreamNo};
 use verge_model::Millis;
 
 use super::close::CloseCode;
+use super::streams::Streams;
 use crate::listener::transport::canonical;
 
 /// How long the client may take to acknowledge the last bytes.
@@ -38,6 +40,7 @@ pub struct QuicTransport {
     connection: Connection,
     send: SendStream,
     recv: RecvStream,
+    streams: Streams,
     end: End,
     /// Where the client was last.
     peer: SocketAddr,
@@ -73,13 +76,34 @@ impl QuicTransport {
     ) -> Self {
         // Fails only on a stream that is closed already, which the first write will tell.
         let _ = send.set_priority(CONTROL_PRIORITY);
+        let streams = Streams::new(&connection);
         let (end, moves_since) = (End::Open, Millis::default());
-        Self { connection, send, recv, end, peer, moves: 0, moves_since }
+        Self { connection, send, recv, streams, end, peer, moves: 0, moves_since }
     }
 
     /// The client's half of the control stream.
     pub(super) fn receiver(&mut self) -> &mut RecvStream {
         &mut self.recv
+    }
+
+    /// The streams beside the control stream.
+    pub fn streams(&mut self) -> &mut Streams {
+        &mut self.streams
+    }
+
+    /// The next stream the client opened.
+    pub fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(StreamNo, StreamKind), ConnectionError>> {
+        self.streams.poll_accept(&self.connection, cx)
+    }
+
+    /// The client is served and uses this stream: it may have more of the kind.
+    pub fn raise_limits(&mut self, no: StreamNo) {
+        if let Some(kind) = self.streams.get_mut(no).map(|stream| stream.kind()) {
+            self.streams.raise(&self.connection, kind);
+        }
     }
 
     /// Reads what is there of the control stream.

@@ -173,8 +173,21 @@ impl Shard {
 
     /// Resets a stream by the driver's own decision, as one that is not read while others are. Its
     /// subscriptions end with it.
-    pub fn close_stream(&mut self, conn: ConnId, stream: StreamNo, code: StreamCode, now: Now) {
-        self.reset_stream(Via { conn, stream }, code, "driver", now);
+    /// `label` is why, for metrics.
+    pub fn close_stream(
+        &mut self,
+        conn: ConnId,
+        stream: StreamNo,
+        code: StreamCode,
+        label: &'static str,
+        now: Now,
+    ) {
+        self.reset_stream(Via { conn, stream }, code, label, now);
+    }
+
+    /// Counts a stream that the driver resets after the shard has forgotten it.
+    pub fn count_stream_reset(&self, label: &'static str) {
+        self.shared.counters.stream_reset(label);
     }
 
     /// The next stream beside control streams whose output has grown.

@@ -171,7 +171,8 @@ fn a_stream_that_is_not_read_lets_the_others_pass() {
     bed.stall(data, false);
     assert_eq!(bed.got_on(data).len(), 4);
     let now = bed.clock();
-    bed.shards[0].close_stream(car.conn, StreamNo(4), crate::shard::api::StreamCode::STALLED, now);
+    let code = crate::shard::api::StreamCode::STALLED;
+    bed.shards[0].close_stream(car.conn, StreamNo(4), code, "stalled", now);
     bed.settle();
     bed.expect_on(data, &["reset 0xbc"]);
     assert_eq!(bed.held(), 1);
