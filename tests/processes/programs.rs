@@ -98,6 +98,19 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Waits for its end, which must be a failure, and gives what it said of it.
+    pub(crate) fn complaint(mut self) -> String {
+        eventually("the program ends", || self.0.try_wait().expect("a child can be waited for"));
+        let mut text = String::new();
+        let stderr = self.0.stderr.as_mut().expect("the output is piped");
+        std::io::Read::read_to_string(stderr, &mut text).expect("programs print text");
+        let status = self.0.wait().expect("a child can be waited for");
+        assert!(!status.success(), "{text}");
+        text
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended by itself.

@@ -228,6 +228,32 @@ async def silent(server, count):
     await asyncio.gather(*(client.is_closed(1) for client in clients))
 
 
+async def half_open(server, count):
+    """Handshakes that are begun and left: beyond some, everybody must show an address first."""
+    first = await server.client("before")
+    assert first._quic._retry_count == 0
+    for _ in range(int(count)):
+        client = await server.dial(complete=False)
+        client.vanishes()
+        await asyncio.sleep(0)
+    client = await server.client("after")
+    assert client._quic._retry_count == 1, "the server asks for a Retry"
+    await client.is_served()
+    await client.ends_well()
+    await first.is_served()
+    await first.ends_well()
+
+
+async def longest_keep_alive(server):
+    """What QUIC's idle timeout cannot hold is not granted."""
+    for wanted in (0, 65535):
+        client = await server.dial()
+        client.open(connect("long", keep_alive=wanted))
+        connack = await client.expect(CONNACK)
+        assert b"\x13\x04\xb0" in connack.body, connack  # Server Keep Alive, 1200
+        await client.ends_well()
+
+
 async def keep_alive(server):
     """A client that says nothing is ended with 0x8D."""
     client = await server.client("quiet", keep_alive=1)

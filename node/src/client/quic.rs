@@ -75,6 +75,14 @@ impl QuicStream {
         let (send, recv) = connection.open_bi().await.map_err(refused)?;
         Ok(Self { connection, send, recv, ending: None, _endpoint: endpoint })
     }
+
+    /// A stream's error says that the connection is lost; the connection's says why.
+    fn explained(&self, error: io::Error) -> io::Error {
+        match self.connection.close_reason() {
+            Some(reason) => io::Error::new(error.kind(), reason),
+            None => error,
+        }
+    }
 }
 
 fn client_config(tls: &Arc<rustls::ClientConfig>) -> Result<quinn::ClientConfig, NetError> {
@@ -114,7 +122,8 @@ impl AsyncRead for QuicStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut self.recv), cx, buf)
+        let read = AsyncRead::poll_read(Pin::new(&mut self.recv), cx, buf);
+        read.map_err(|error| self.explained(error))
     }
 }
 
@@ -124,7 +133,8 @@ impl AsyncWrite for QuicStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, bytes)
+        let written = AsyncWrite::poll_write(Pin::new(&mut self.send), cx, bytes);
+        written.map_err(|error| self.explained(error))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

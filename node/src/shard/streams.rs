@@ -25,9 +25,13 @@ const ACCEPTS_MAX: usize = 32;
 /// How often one stream may be read before the others have their turn.
 const READS_MAX: usize = 2;
 
-/// How long a client may take nothing of a stream while its control stream is written: the rest of
-/// the connection shares the window that the stream holds.
+/// How long a client that is heard of may take nothing of a stream while its control stream is
+/// written: the rest of the connection shares the window that the stream holds.
 const STALL: Duration = Duration::from_secs(10);
+
+/// How long a client is listened for before its stream is given up. One that is out of reach says
+/// nothing, and keeps its streams.
+const LISTEN: Duration = Duration::from_secs(1);
 
 /// Bytes of packets whose end has not arrived, on all data streams of one client. One large packet
 /// at a time is usual; many at once would multiply what a client can hold here.
@@ -46,10 +50,10 @@ impl Stalls {
 
 impl Driver {
     fn quic(&mut self, id: ConnId) -> Option<&mut QuicTransport> {
-        match &mut self.connections.get_mut(id)?.transport {
-            Transport::Tcp(_) | Transport::Tls(_) => None,
-            Transport::Quic(transport) => Some(transport),
-        }
+        let Transport::Quic(transport) = &mut self.connections.get_mut(id)?.transport else {
+            return None;
+        };
+        Some(transport)
     }
 
     fn streams(&mut self, id: ConnId) -> Option<&mut Streams> {
@@ -237,7 +241,8 @@ impl Driver {
         }
     }
 
-    /// Resets streams whose client took nothing for [`STALL`] while its control stream went on.
+    /// Resets streams whose client took nothing for [`STALL`] while its control stream went on, and
+    /// was heard within [`LISTEN`] after that.
     pub(super) fn end_stalls(&mut self, now: Now) {
         while let Some((due, id, no)) = self.stalls.0.front().copied() {
             if due > now.mono {
@@ -245,14 +250,19 @@ impl Driver {
             }
             self.stalls.0.pop_front();
             let control_works = self.connections.get_mut(id).is_some_and(|c| !c.write_blocked);
-            let Some(stream) = self.stream(id, no) else { continue };
+            let Some(transport) = self.quic(id) else { continue };
+            let heard = transport.heard();
+            let Some(stream) = transport.streams().get_mut(no) else { continue };
             let Some(since) = stream.blocked_since else {
-                stream.watched = false;
+                (stream.watched, stream.heard) = (false, None);
                 continue;
             };
             if since + STALL > now.mono || !control_works {
-                let due = (since + STALL).max(now.mono + STALL / 10);
-                self.stalls.0.push_back((due, id, no));
+                stream.heard = None;
+                self.stalls.0.push_back(((since + STALL).max(now.mono + LISTEN), id, no));
+            } else if stream.heard.is_none_or(|before| before == heard) {
+                stream.heard = Some(heard);
+                self.stalls.0.push_back((now.mono + LISTEN, id, no));
             } else if stream.last.is_some() {
                 // The core has forgotten it.
                 if let Some(streams) = self.streams(id) {

@@ -83,6 +83,8 @@ enum NoConnection {
     Certificate(rustls::Error),
     #[error("no certificate")]
     NoCertificate,
+    #[error("its shard has no room for it")]
+    Overloaded,
     #[error("it ended before its CONNECT: {0}")]
     Ended(#[from] std::io::Error),
 }
@@ -94,6 +96,7 @@ impl NoConnection {
             Self::HandshakeTimeout | Self::ConnectTimeout => "connect_timeout",
             Self::Handshake(error) => handshake_label(error),
             Self::Certificate(_) | Self::NoCertificate => "tls_handshake",
+            Self::Overloaded => "overloaded",
             Self::Ended(_) => "connect_ended",
         }
     }
@@ -221,9 +224,15 @@ async fn welcome(
             return Err(error);
         }
     };
-    let info = listener.info(peer, subject);
-    let arrival = Arrival { transport: Transport::Quic(transport), info, bytes, seat };
-    doorman.send(shard, arrival).await;
+    // It fails only when the node goes down.
+    let Ok(room) = timeout(limit, doorman.shards[usize::from(shard.0)].reserve()).await else {
+        connection.close(CloseCode::Overloaded.varint(), b"");
+        return Err(NoConnection::Overloaded);
+    };
+    if let Ok(room) = room {
+        let info = listener.info(peer, subject);
+        room.send(Arrival { transport: Transport::Quic(transport), info, bytes, seat });
+    }
     Ok(())
 }
 

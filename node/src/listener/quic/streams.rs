@@ -45,6 +45,8 @@ pub struct Stream {
     pub blocked_since: Option<Millis>,
     /// Whether somebody looks after [`Stream::blocked_since`].
     pub watched: bool,
+    /// Datagrams the client had sent when it was looked after last.
+    pub heard: Option<u64>,
     /// The last bytes, before FIN.
     pub last: Option<Bytes>,
     priority: i32,
@@ -173,6 +175,7 @@ impl Stream {
             partial: Vec::new(),
             blocked_since: None,
             watched: false,
+            heard: None,
             last: None,
             priority: 0,
         }

@@ -145,6 +145,12 @@ impl QuicTransport {
         }
     }
 
+    /// Datagrams that came from the client.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.connection.stats().udp_rx.datagrams
+    }
+
     /// Whether the client moved since this was asked last.
     pub fn moved(&mut self, now: Millis) -> Option<Moved> {
         let peer = canonical(self.connection.remote_address());

@@ -1,7 +1,7 @@
 //! MQTT over several QUIC streams, spoken by an independent stack: `quic_streams.py`.
 
+use super::Road;
 use crate::programs::output_of;
-use crate::quic::Road;
 
 fn scenario(road: &Road, name: &str) {
     let said = output_of(&mut road.script("quic_streams", &[name]));
