@@ -199,6 +199,28 @@ fn quic_clients_show_certificates_security() {
 }
 
 #[test]
+fn quic_tickets_of_revoked_certificates_are_worth_nothing_security() {
+    let mut road = Road::new();
+    let [car, car_key] = road.identity("car-7");
+    let ca = text(&road.site, "ca");
+    for setting in [
+        format!("tls.client_ca={ca}/ca.pem"),
+        format!("tls.client_crl={ca}/crl.pem"),
+        "tls.client_certificate=required".to_owned(),
+    ] {
+        road.node.args(["--set", &setting]);
+    }
+    road.node.start();
+    let mut talk = Talk::with(road.script("quic_scenarios", &["revoked_later", &car, &car_key]));
+    assert_eq!(talk.line(), "connected");
+    output_of(&mut road.site.verge(["pki", "revoke", &car, "--ca", &ca]));
+    road.node.ctl(["reload"]);
+    talk.go_on();
+    assert_eq!(talk.line(), "ok");
+    assert!(road.node.closed_for("tls_handshake") >= 2);
+}
+
+#[test]
 fn quic_refuses_other_protocols_and_garbage_security() {
     let road = Road::started();
     road.scenario(&["wrong_alpn"]);

@@ -201,6 +201,27 @@ async def certificates(server, mode, cert, key, revoked_cert, revoked_key):
         await client.ends_well()
 
 
+async def revoked_later(server, cert, key):
+    """A ticket is worth no more than the certificate it remembers."""
+    client = await server.dial(identity=(cert, key))
+    await client.connected("car")
+    await client.until("a ticket", lambda: server.tickets)
+    print("connected", flush=True)
+    sys.stdin.readline()
+    # Who is connected stays; who comes back does not come in, early or late.
+    await client.is_served()
+    late = await server.dial(complete=False, ticket=server.tickets[-1], identity=(cert, key))
+    late.open(connect("car"))
+    await late.until("closed", lambda: late.closed is not None)
+    # In a handshake an application's code is replaced by this one, RFC 9000 section 10.2.3.
+    assert late.closed.error_code in (1, 0x0C), late.closed
+    assert 0 not in late.inputs, late.inputs
+    late = await server.dial(complete=False, identity=(cert, key))
+    await late.is_closed(0x12C)  # certificate_revoked
+    await client.is_served()
+    await client.ends_well()
+
+
 async def wrong_alpn(server):
     for alpn in ("h3", None):
         client = await server.dial(complete=False, alpn=alpn)

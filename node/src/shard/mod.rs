@@ -21,9 +21,11 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
+use tokio::time::timeout;
 use verge_broker_core::shard::Shard;
 use verge_broker_core::shard::api::{Mail, ShardIndex, Ticket};
 use verge_storage::StoreError;
@@ -39,6 +41,10 @@ use crate::mesh::HubMailbox;
 
 /// Connections on their way to one shard; accepting waits beyond it.
 pub const ARRIVALS_MAX: usize = 1_024;
+
+/// How long listeners are waited for when the node goes down: a QUIC endpoint, for the last words to
+/// clients of other shards.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// A piece of mail for a shard.
 pub struct ShardMail(pub Mail);
@@ -125,7 +131,8 @@ async fn serve(mut openings: mpsc::Receiver<Opening>, mut over: oneshot::Receive
             _ = &mut over => break,
         }
     }
-    while serving.join_next().await.is_some() {}
+    // The other shards say goodbye to their clients meanwhile.
+    let _ = timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await;
 }
 
 /// Runs a future, and the tasks it spawns, on a runtime of this thread's own.

@@ -12,7 +12,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream};
@@ -34,9 +33,6 @@ const HANDSHAKES_UNPROVEN_MAX: usize = 512;
 
 /// Open handshakes beyond which clients are refused: some seconds of a core's work.
 const HANDSHAKES_MAX: usize = 4_096;
-
-/// How long the endpoint waits, when the node goes down, for connections to end in order.
-const DRAIN: Duration = Duration::from_secs(3);
 
 /// Whether clients show certificates, and who judges them.
 #[derive(Debug, Clone)]
@@ -126,7 +122,7 @@ impl Drop for Handshake {
     }
 }
 
-/// Accepts until `stop` is true, then lets connections end. Runs on a
+/// Accepts until `stop` is true, and ends with the last connection. Runs on a
 /// [`LocalSet`](tokio::task::LocalSet).
 pub(in crate::listener) async fn serve(
     listener: Arc<Listener>,
@@ -151,9 +147,8 @@ pub(in crate::listener) async fn serve(
         admit(&listener, door, &doorman, &handshakes, incoming);
     }
     endpoint.set_server_config(None);
-    // The shards say goodbye to their clients meanwhile.
-    let _ = timeout(DRAIN, endpoint.wait_idle()).await;
-    endpoint.close(CloseCode::NoError.varint(), b"server shutting down");
+    // Its clients stay, and share its socket: the endpoint serves them to the last.
+    endpoint.wait_idle().await;
 }
 
 /// Takes one client in, or turns it away.
