@@ -10,8 +10,10 @@ BIN := $(TARGET)/release
 # Packages the build needs: a C and C++ compiler and libclang for RocksDB. HAProxy, Mosquitto's
 # clients, Python's venv and npm are for tests against other people's programs.
 BUILD_PACKAGES := build-essential pkg-config cmake clang libclang-dev
-TEST_PACKAGES := haproxy mosquitto-clients python3-venv python3-pip $(if $(shell command -v npm),,nodejs npm)
+TEST_PACKAGES := haproxy mosquitto-clients python3-venv python3-pip $(if $(shell command -v npm),,nodejs npm) valgrind
 DEMO_ARGS ?=
+BENCH_ARGS ?=
+PEERS ?= verge,null,mosquitto,rumqttd
 
 .DEFAULT_GOAL := help
 .PHONY: help deps test-deps build run test conformance soak lint fmt doc quick clean-data
@@ -45,6 +47,19 @@ quick: ## The cores' tests, in seconds, without RocksDB.
 
 soak: build test-deps ## Long tests: simulation and kills without end, until interrupted.
 	VERGE_SIM_SEEDS=$${VERGE_SIM_SEEDS:-100000} $(CARGO) test --release -p verge-tests --test simulation -- --nocapture
+
+.PHONY: bench bench-micro bench-counts bench-scale
+bench: build ## The same work against Verge, a null broker, Mosquitto and rumqttd; writes docs/benchmarks.md. BENCH_ARGS=--quick for some minutes, PEERS=… for others.
+	$(BIN)/verge bench --peers $(PEERS) --page docs/benchmarks.md --svg docs/benchmarks.svg --json $(TARGET)/benchmarks.json $(BENCH_ARGS)
+
+bench-micro: ## Criterion's measurements of codec, session, router and shard; BENCH=name for some of them.
+	$(CARGO) bench -p verge-mqtt-proto -p verge-broker-core --benches -- $(BENCH)
+
+bench-counts: test-deps ## Write how many instructions the hot path takes now; make test fails if it takes 5 % more.
+	VERGE_COUNTS_UPDATE=1 $(CARGO) test --release --workspace --test counts -- --nocapture
+
+bench-scale: ## A million sessions and five million subscriptions in one node, without sockets.
+	$(CARGO) run --release -p verge-broker-core --example scale
 
 fmt: ## Format the code.
 	$(CARGO) fmt --all

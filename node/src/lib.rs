@@ -18,6 +18,7 @@
 //! | [`mesh`], [`uplink`] | other nodes |
 //! | [`admin`], [`telemetry`] | what the operator is told |
 //! | [`client`], [`demo`] | the other side: an MQTT client, and vehicles that drive past nodes |
+//! | [`bench`] | the same work against this broker and others |
 //!
 //! `verge-cloud` uses the parts that are not about MQTT: configuration, clock, log, links, admin
 //! server.
@@ -25,6 +26,7 @@
 pub mod admin;
 pub mod app;
 pub mod authn;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod clock;

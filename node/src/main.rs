@@ -6,7 +6,7 @@ use clap::Parser;
 use verge::app::{self, Node, Reason};
 use verge::cli::run::RunArgs;
 use verge::cli::{self, Cli, Command, Failure};
-use verge::{client, demo, telemetry};
+use verge::{bench, client, demo, telemetry};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Pki(command) => cli::pki::run(&command),
         Command::Passwd(args) => cli::passwd::run(&args),
         Command::Ctl(args) => cli::ctl::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => return cli::wait_for(demo::run(args)),
         Command::Pub(args) => return cli::wait_for(client::command::run_pub(args)),
         Command::Sub(args) => return cli::wait_for(client::command::run_sub(args)),

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Loader};
-use crate::{client, demo};
+use crate::{bench, client, demo};
 
 /// The status of a command that cannot be done as things are set up.
 pub const EXIT_SETUP: u8 = 2;
@@ -52,6 +52,8 @@ pub enum Command {
     Passwd(passwd::PasswdArgs),
     /// Ask a running node, or tell it something
     Ctl(ctl::CtlArgs),
+    /// The same work against this broker and others, compared
+    Bench(Box<bench::BenchArgs>),
     /// Publish a message
     Pub(client::command::PubArgs),
     /// Subscribe, and print what comes
@@ -153,6 +155,9 @@ mod tests {
             "ctl kick vehicle-7",
             "ctl drain",
             "ctl reload",
+            "bench --quick --only pairs,idle --peers verge,null --json a.json --svg a.svg",
+            "bench run --target 127.0.0.1:1883 --pid 1 --shape fan-out --qos 1 --rate 1000",
+            "bench null --listen 127.0.0.1:0",
         ] {
             let words = std::iter::once("verge").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words.clone()).is_ok(), "{line}");
