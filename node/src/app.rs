@@ -33,7 +33,7 @@ use crate::admin::views::{NodeAnswer, rfc3339};
 use crate::admin::{self, Admin, AdminError, AdminServer};
 use crate::authn::{PasswordThreads, UsersFileError, read_users};
 use crate::clock::{self, Clock};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::listener::quic::keys::KeyError;
 use crate::listener::{Arrival, Doorman, ListenError, Listener};
 use crate::mesh::links::{IdentitySetupError, links_config};
@@ -69,6 +69,9 @@ pub enum StartError {
     /// The file of users.
     #[error(transparent)]
     Users(#[from] UsersFileError),
+    /// An extension.
+    #[error(transparent)]
+    Extensions(#[from] ConfigError),
     /// A topic rule.
     #[error("topics: {0}")]
     Rules(#[from] RuleError),
@@ -124,7 +127,8 @@ impl Node {
         let identity = store.identity().clone();
         let rules = settings::topic_rules(&config)?;
         let shared = NodeShared::new(id.key(), identity.incarnation, rules)
-            .with_shared(extensions::shared(&config, rand::random()));
+            .with_shared(extensions::shared(&config, rand::random()))
+            .with_extensions(extensions::extensions(&config, settings::shard_count(&config))?);
         let shared = Arc::new(shared);
         let restored = restore::load(&*store, &shared)?;
         let mesh_restored = Restored::load(&*store)?;
@@ -145,6 +149,12 @@ impl Node {
         let now = clock.now();
         for session in restored.sessions {
             shards[usize::from(session.shard(count).0)].restore(session, now);
+        }
+        for delayed in restored.delayed {
+            let shard = usize::from(delayed.shard(count).0);
+            if let Err(error) = shards[shard].restore_delayed(delayed, now) {
+                tracing::error!(%error, "a message to be published later was left out");
+            }
         }
 
         let mut threads = Threads::default();
@@ -228,7 +238,11 @@ impl Node {
             listeners: Arc::clone(&listeners),
         };
         let admin_addr = admin_server.addr();
-        threads.admin = Some(admin_server.serve(admin::routes(Arc::new(admin)), admin_stopped)?);
+        let admin = Arc::new(admin);
+        let every = config.sys.interval.0.0;
+        let sys_stopped = admin_stopped.clone();
+        threads.sys = Some(crate::sys::spawn(Arc::clone(&admin), every, sys_stopped)?);
+        threads.admin = Some(admin_server.serve(admin::routes(admin), admin_stopped)?);
 
         ready.store(true, Ordering::Release);
         Ok(Self {
@@ -317,6 +331,7 @@ impl Node {
         self.mailboxes.hub.stop();
         done &= threads::join_by(threads.mesh.take(), deadline);
         self.admin_stop.send_replace(true);
+        done &= threads::join_by(threads.sys.take(), deadline);
         done &= threads::join_by(threads.admin.take(), deadline);
         // Every handle of the writer went with its thread, so it flushes and ends.
         done &= threads::join_by(threads.writer.take(), deadline);

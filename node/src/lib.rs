@@ -35,5 +35,6 @@ pub mod demo;
 pub mod listener;
 pub mod mesh;
 pub mod shard;
+pub mod sys;
 pub mod telemetry;
 pub mod uplink;

@@ -22,6 +22,7 @@ use std::fmt;
 /// | `registry` | principal, client id | the session, anywhere; at its homes |
 /// | `member` | node | the node is a member, up or down |
 /// | `outbox` | stream, seq | until the cloud tier has custody |
+/// | `delayed` | when it is due, message id | the message is published |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Family {
@@ -55,11 +56,13 @@ pub enum Family {
     Member = 13,
     /// Log: what the cloud tier must still take.
     Outbox = 14,
+    /// Messages that are published later.
+    Delayed = 15,
 }
 
 impl Family {
     /// Every family, by number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Session,
         Self::Subscription,
@@ -75,6 +78,7 @@ impl Family {
         Self::Registry,
         Self::Member,
         Self::Outbox,
+        Self::Delayed,
     ];
 
     /// The stored number.
@@ -108,6 +112,7 @@ impl Family {
             Self::Registry => "registry",
             Self::Member => "member",
             Self::Outbox => "outbox",
+            Self::Delayed => "delayed",
         }
     }
 
@@ -135,7 +140,7 @@ mod tests {
             assert_eq!(Family::from_number(family.number()), Some(family));
             assert_eq!(Family::from_name(family.name()), Some(family));
         }
-        assert_eq!(Family::from_number(15), None);
+        assert_eq!(Family::from_number(16), None);
         assert_eq!(Family::from_name("default"), None);
     }
 }

@@ -8,8 +8,8 @@ use verge_model::{Class, ClientKey, MessageId, NodeKey};
 
 use crate::error::StoreError;
 use crate::key::{
-    KeyRange, LinkInKey, MemberKey, MessageKey, QueueKey, ReceivedKey, RegistryKey, RetainedKey,
-    RouteHeadKey, RouteKey, Row, SeenKey, SessionKey, SubscriptionKey,
+    DelayedKey, KeyRange, LinkInKey, MemberKey, MessageKey, QueueKey, ReceivedKey, RegistryKey,
+    RetainedKey, RouteHeadKey, RouteKey, Row, SeenKey, SessionKey, SubscriptionKey,
 };
 use crate::record::{
     MemberRecord, MessageRecord, QueueRecord, Record, RegistryRecord, RetainedRecord,
@@ -191,6 +191,11 @@ pub trait StoreRows: Store {
 
     /// Every registry entry.
     fn registry_all(&self) -> Rows<'_, Self, RegistryKey> {
+        self.rows(KeyRange::all())
+    }
+
+    /// Every message that is published later, in the order in which they are due.
+    fn delayed(&self) -> Rows<'_, Self, DelayedKey> {
         self.rows(KeyRange::all())
     }
 

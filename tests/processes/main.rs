@@ -11,6 +11,7 @@ mod client;
 mod cloud;
 mod command_line;
 mod crash;
+mod extensions;
 mod half_open;
 mod handover;
 mod interop;

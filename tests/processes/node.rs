@@ -150,6 +150,16 @@ impl Node {
         agent().get(self.url(path)).call().ok().map(|answer| answer.status().as_u16())
     }
 
+    /// The status of a request with this body.
+    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> u16 {
+        let url = self.url(path);
+        let answer = match method {
+            "DELETE" => agent().delete(url).call(),
+            _ => agent().post(url).send_json(body),
+        };
+        answer.expect("the admin API answers").status().as_u16()
+    }
+
     /// The sum of all samples of a metric whose labels contain `label`.
     pub(crate) fn metric(&self, name: &str, label: &str) -> u64 {
         let mut answer = agent().get(self.url("/metrics")).call().expect("there are metrics");

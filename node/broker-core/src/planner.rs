@@ -104,6 +104,11 @@ impl Planner {
     ) -> Plan {
         let mut plan = Plan::default();
         let rules = self.shared.rules.for_topic(message.topic.as_str());
+        let origin = match origin {
+            // A group of such a topic is served by members of this node.
+            Origin::Here if rules.scope == Scope::Node => Origin::Node,
+            Origin::Here | Origin::Node | Origin::Forwarded(_) => origin,
+        };
         self.shared.router.matches(
             message.topic.as_str(),
             origin,
@@ -121,15 +126,31 @@ impl Planner {
             self.pass_on(message, targets, now, batch, &mut plan);
         }
         if origin == Origin::Here {
-            if rules.scope != Scope::Node {
-                self.forward(message, batch, &mut plan);
-            }
+            self.forward(message, batch, &mut plan);
+        }
+        if matches!(origin, Origin::Here | Origin::Node) {
             for stream in rules.uplinks {
                 batch.append_outbox(*stream, &outbox_record(message));
                 self.shared.counters.uplink_selected(1);
                 plan.stored = true;
             }
         }
+        plan
+    }
+
+    /// Plans a message of the node itself, for subscribers of this node. If it is to be retained it
+    /// is kept in memory only.
+    pub(crate) fn plan_own(&mut self, message: &Arc<Message>, now: Now, batch: &mut Batch) -> Plan {
+        let mut plan = Plan::default();
+        let (topic, publisher) = (message.topic.as_str(), &message.publisher);
+        self.shared.router.matches(topic, Origin::Node, publisher, &mut self.matches);
+        plan.recipients = self.matches.locals.len();
+        if message.retain {
+            let (stamp, node) = (message.stamp, message.id.node);
+            let value = RetainedValue { stamp, node, message: Some(Arc::clone(message)) };
+            self.shared.retained.apply(&message.topic, value);
+        }
+        self.deliver(message, now, batch, &mut plan);
         plan
     }
 

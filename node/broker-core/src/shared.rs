@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use verge_model::{Hlc, Incarnation, MessageId, NodeKey, UnixMillis};
+use verge_mqtt_proto::QoS;
+use verge_mqtt_proto::message::Message;
 
+use crate::extension::Extensions;
 use crate::ledger::{Counters, Ledger};
 use crate::retained::Retained;
 use crate::router::{Router, SharedSettings};
@@ -34,6 +37,8 @@ pub struct NodeShared {
     pub counters: Counters,
     /// Class, scope, promise and uplink by topic.
     pub rules: TopicRules,
+    /// What goes beyond the standard.
+    pub extensions: Extensions,
     /// Nodes that keep retained messages with us. A lock because it changes with membership only
     /// and is read by PUBLISH with RETAIN only.
     peers: RwLock<Arc<[NodeKey]>>,
@@ -56,6 +61,7 @@ impl NodeShared {
             ledger: Ledger::default(),
             counters: Counters::default(),
             rules,
+            extensions: Extensions::default(),
             peers: RwLock::new(Arc::from([])),
             message_seq: AtomicU64::new(1),
             queue_seq: AtomicU64::new(life + 1),
@@ -69,6 +75,28 @@ impl NodeShared {
     pub fn with_shared(self, settings: SharedSettings) -> Self {
         let settings = SharedSettings { node: self.node, ..settings };
         Self { router: Router::with_shared(settings), ..self }
+    }
+
+    /// The same, with extensions as configured.
+    #[must_use]
+    pub fn with_extensions(self, extensions: Extensions) -> Self {
+        Self { extensions, ..self }
+    }
+
+    /// Counts a message that a session, or everyone, does without, if its topic is counted.
+    pub(crate) fn note_dropped(&self, message: &Message) {
+        let metrics = &self.extensions.topic_metrics;
+        if metrics.is_active() {
+            metrics.dropped(message.topic.as_str());
+        }
+    }
+
+    /// Counts a message that was sent, if its topic is counted.
+    pub(crate) fn note_sent(&self, message: &Message, qos: QoS) {
+        let metrics = &self.extensions.topic_metrics;
+        if metrics.is_active() {
+            metrics.sent(message.topic.as_str(), qos, message.payload.len());
+        }
     }
 
     /// The name of the next message this node accepts.

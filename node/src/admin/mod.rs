@@ -3,6 +3,7 @@
 //! Questions go to the threads that know the answers, as mail, or read what those publish; nothing
 //! here has a lock that a client waits for.
 
+pub mod extensions;
 pub mod metrics;
 pub mod openapi;
 pub mod page;
@@ -88,6 +89,12 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/subscriptions", get(subscriptions))
         .route("/api/v1/routes", get(mesh_routes))
         .route("/api/v1/retained", get(retained))
+        .route("/api/v1/delayed", get(extensions::delayed))
+        .route("/api/v1/topic-metrics", get(extensions::topics).post(extensions::register))
+        .route(
+            "/api/v1/topic-metrics/{topic}",
+            get(extensions::topic).delete(extensions::deregister),
+        )
         .route("/api/v1/ledger", get(ledger))
         .route("/api/v1/nearest", get(nearest))
         .route("/api/v1/drain", post(drain))
@@ -97,7 +104,7 @@ pub fn routes(admin: Arc<Admin>) -> Router {
 
 impl Admin {
     /// Asks every shard, all at once.
-    async fn ask(&self, query: Query) -> Result<Vec<Answer>, ApiError> {
+    pub(crate) async fn ask(&self, query: Query) -> Result<Vec<Answer>, ApiError> {
         let waiting: Vec<_> = self
             .mailboxes
             .shards
@@ -262,7 +269,11 @@ async fn kick(State(admin): Shared, Path(id): Path<String>) -> Result<Json<Value
     let answers = admin.ask(Query::Clients).await?;
     let views = answers.into_iter().filter_map(|answer| match answer {
         Answer::Clients(list) => Some(list),
-        Answer::Sessions(_) | Answer::Subscriptions(_) | Answer::Held(_) => None,
+        Answer::Sessions(_)
+        | Answer::Subscriptions(_)
+        | Answer::Held(_)
+        | Answer::Delayed(_)
+        | Answer::Counts(_) => None,
     });
     let mut kicked = 0;
     let count = u16::try_from(admin.mailboxes.shards.len()).expect("shards are counted in 16 bits");
@@ -299,6 +310,7 @@ async fn reload(State(admin): Shared) -> Result<Json<Reloaded>, ApiError> {
 async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {
     let mut counters = admin.shared.counters.snapshot().metrics();
     counters.extend(admin.shared.ledger.snapshot().metrics());
+    counters.extend(admin.shared.extensions.counts.metrics());
     let mesh = admin.mesh.load();
     counters.extend(mesh.metrics());
     let writer = admin.writer.counts();
@@ -325,6 +337,9 @@ async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {
         gauge("retained_messages", "Topics with a retained message", admin.shared.retained.count()),
         gauge("retained_bytes", "Bytes of retained messages", admin.shared.retained.bytes()),
     ];
+    let (delayed, delayed_bytes) = admin.shared.extensions.delayed.waiting();
+    gauges.push(gauge("delayed_messages", "Messages that wait to be published", delayed as usize));
+    gauges.push(gauge("delayed_bytes", "Bytes of them", delayed_bytes as usize));
     let held = admin.held().await?;
     gauges.push(Gauge {
         name: "ledger_held_debts",

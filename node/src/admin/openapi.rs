@@ -15,6 +15,8 @@ const READS: &[(&str, &str, bool)] = &[
     ("/api/v1/subscriptions", "Subscriptions of this node's sessions", true),
     ("/api/v1/routes", "Filters that nodes want", true),
     ("/api/v1/retained", "Retained messages", true),
+    ("/api/v1/delayed", "Messages that wait to be published, the next first", true),
+    ("/api/v1/topic-metrics", "Counts of registered topics", true),
     ("/api/v1/ledger", "Messages owed: opened, settled and held; the balance is 0", false),
     ("/api/v1/nearest", "Nodes that serve clients, nearest first", false),
 ];
@@ -50,6 +52,29 @@ pub fn document() -> Value {
         "summary": "Stop accepting, flush, and end the node",
         "responses": {"200": {"description": "Begun"}},
     });
+    let one = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
+    let answers = |status: &str, summary: &str, parameters: Value| {
+        json!({
+            "summary": summary,
+            "parameters": parameters,
+            "responses": {status: {"description": summary}},
+        })
+    };
+    let topic = || json!([one("topic")]);
+    paths.insert(
+        "/api/v1/topic-metrics/{topic}".to_owned(),
+        json!({
+            "get": answers("200", "Counts of one topic", topic()),
+            "delete": answers("200", "Count a topic no more", topic()),
+        }),
+    );
+    let mut register = answers("201", "Count a topic from now on", json!([]));
+    register["requestBody"] = json!({"content": {"application/json": {"schema": {
+        "type": "object",
+        "required": ["topic"],
+        "properties": {"topic": {"type": "string"}},
+    }}}});
+    paths["/api/v1/topic-metrics"]["post"] = register;
     paths.insert("/api/v1/drain".to_owned(), json!({ "post": drain }));
     let reload = json!({
         "summary": "Read the configuration again: listeners, certificates and who needs credentials \

@@ -18,6 +18,7 @@ const FAILED_START_WAIT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Threads {
     pub(super) shards: Vec<JoinHandle<()>>,
+    pub(super) sys: Option<JoinHandle<()>>,
     pub(super) mesh: Option<JoinHandle<()>>,
     pub(super) admin: Option<JoinHandle<()>>,
     pub(super) writer: Option<JoinHandle<()>>,
@@ -26,8 +27,13 @@ pub(super) struct Threads {
 impl Drop for Threads {
     /// Of a node that did not start nothing goes on: the store is closed before the process may end.
     fn drop(&mut self) {
-        let Self { shards, mesh, admin, writer } = self;
-        let left = shards.drain(..).chain(mesh.take()).chain(admin.take()).chain(writer.take());
+        let Self { shards, sys, mesh, admin, writer } = self;
+        let left = shards
+            .drain(..)
+            .chain(sys.take())
+            .chain(mesh.take())
+            .chain(admin.take())
+            .chain(writer.take());
         let left: Vec<_> = left.collect();
         if !left.is_empty() {
             join_by(left, clock::instant() + FAILED_START_WAIT);

@@ -11,7 +11,8 @@ use verge_model::{NodeId, Role};
 use super::error::{ConfigError, Source};
 use super::profile;
 use super::sections::{
-    CertificateSection, Config, ListenerSection, ShareGroupSection, TopicSection, list_items,
+    AutoSubscribeSection, CertificateSection, Config, ListenerSection, RewriteSection,
+    ShareGroupSection, TopicSection, list_items,
 };
 
 /// Largest configuration file that is read.
@@ -210,6 +211,10 @@ fn checked_list(
             "share_groups" => serde_json::from_value::<ShareGroupSection>(item.clone()).map(drop),
             "tls.certificates" => {
                 serde_json::from_value::<CertificateSection>(item.clone()).map(drop)
+            }
+            "rewrite" => serde_json::from_value::<RewriteSection>(item.clone()).map(drop),
+            "auto_subscribe" => {
+                serde_json::from_value::<AutoSubscribeSection>(item.clone()).map(drop)
             }
             _ => serde_json::from_value::<TopicSection>(item.clone()).map(drop),
         };

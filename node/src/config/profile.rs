@@ -79,6 +79,15 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             redeliver: Redeliver::SessionEnd,
         },
         share_groups: Vec::new(),
+        delayed: DelayedSection {
+            messages_max: pick(10_000, 100_000) as u64,
+            bytes_max: pick(16 * MIB, 128 * MIB) as u64,
+        },
+        sys: SysSection { interval: secs(60) },
+        events: EventsSection { on: Vec::new(), rate_max: 1_000 },
+        topic_metrics: TopicMetricsSection { topics: Vec::new() },
+        rewrite: Vec::new(),
+        auto_subscribe: Vec::new(),
         handover: HandoverSection {
             lookup: Text(Span(Duration::from_millis(300))),
             hold: secs(2),

@@ -10,7 +10,10 @@ use verge_broker_core::rule::Scope;
 use verge_model::{Class, LatLon, NodeId, Role};
 use verge_storage::Promise;
 
-pub use super::extensions::{ShareGroupSection, SharedSection};
+pub use super::extensions::{
+    AutoSubscribeSection, DelayedSection, EventsSection, RewriteSection, ShareGroupSection,
+    SharedSection, SysSection, TopicMetricsSection,
+};
 use super::text::{ListenerUrl, Network, Span, SpanOrNever, Text};
 
 /// All settings of a node.
@@ -33,6 +36,18 @@ pub struct Config {
     pub shared: SharedSection,
     /// Groups of shared subscriptions that choose otherwise; the first that names one decides.
     pub share_groups: Vec<ShareGroupSection>,
+    /// Messages that are published later.
+    pub delayed: DelayedSection,
+    /// The node's state as topics.
+    pub sys: SysSection,
+    /// What clients do as messages.
+    pub events: EventsSection,
+    /// Counts of single topics.
+    pub topic_metrics: TopicMetricsSection,
+    /// Topics and filters that become others; the first whose filter matches decides.
+    pub rewrite: Vec<RewriteSection>,
+    /// What every client is subscribed to at CONNECT.
+    pub auto_subscribe: Vec<AutoSubscribeSection>,
     /// How sessions move between nodes.
     pub handover: HandoverSection,
     /// Links to other nodes.
@@ -404,11 +419,18 @@ pub(super) fn list_items() -> BTreeMap<&'static str, serde_json::Value> {
     let certificate = serde_json::json!({"names": [], "cert": "", "key": ""});
     let topic = serde_json::json!({"filter": "", "class": null, "scope": null, "promise": null});
     let group = serde_json::json!({"group": "", "filter": null, "strategy": ""});
+    let rewrite = serde_json::json!({"action": "", "filter": "", "regex": "", "destination": ""});
+    let auto = serde_json::json!({
+        "filter": "", "qos": 0, "no_local": false, "retain_as_published": false,
+        "retain_handling": 0,
+    });
     BTreeMap::from([
         ("listeners", listener),
         ("tls.certificates", certificate),
         ("topics", topic),
         ("share_groups", group),
+        ("rewrite", rewrite),
+        ("auto_subscribe", auto),
     ])
 }
 

@@ -78,7 +78,8 @@ fn is_short_lived(family: Family) -> bool {
         | Family::Seen
         | Family::Message
         | Family::Forward
-        | Family::Outbox => true,
+        | Family::Outbox
+        | Family::Delayed => true,
         Family::Meta
         | Family::Session
         | Family::Subscription

@@ -5,6 +5,7 @@
 //! family with another number.
 
 mod client;
+mod delayed;
 mod forward;
 mod link_in;
 mod member;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use verge_model::{Class, MessageId, NodeKey};
 
+pub use delayed::DelayedKey;
 pub use forward::ForwardKey;
 pub use link_in::LinkInKey;
 pub use member::MemberKey;

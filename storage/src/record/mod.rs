@@ -4,6 +4,7 @@
 //! removed or added to; a change makes a new version, and [`Record::decode_old`] reads the old one.
 //! Each file ends with the golden bytes of its version.
 
+mod delayed;
 mod link_in;
 mod mark;
 mod member;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use delayed::DelayedRecord;
 pub use link_in::LinkInRecord;
 pub use mark::{ReceivedRecord, SeenRecord};
 pub use member::MemberRecord;

@@ -140,6 +140,10 @@ impl Node {
         for session in restored.sessions {
             shards[usize::from(session.shard(self.shards).0)].restore(session, now);
         }
+        for delayed in restored.delayed {
+            let shard = usize::from(delayed.shard(self.shards).0);
+            shards[shard].restore_delayed(delayed, now).expect("it was written by a node");
+        }
         let config = MeshConfig {
             node_id: self.id.clone(),
             role: self.role,
@@ -234,7 +238,11 @@ impl Process {
     pub(crate) fn held(&mut self, now: Now) -> u64 {
         let count = |answer| match answer {
             Answer::Held(count) => count,
-            Answer::Clients(_) | Answer::Sessions(_) | Answer::Subscriptions(_) => 0,
+            Answer::Clients(_)
+            | Answer::Sessions(_)
+            | Answer::Subscriptions(_)
+            | Answer::Delayed(_)
+            | Answer::Counts(_) => 0,
         };
         self.query(&Query::Held, now).into_iter().map(count).sum()
     }

@@ -126,12 +126,11 @@ impl Entry {
         let publisher = ask.publisher;
         let mut sources = Sources::default();
         match origin {
-            Origin::Here => {
+            Origin::Here | Origin::Node => {
                 sources.lists += collect_list(&self.plain, publisher, out);
                 sources.lists += collect_list(&self.local, publisher, out);
-                for node in &self.remotes {
-                    out.add_remote(*node);
-                }
+                let remotes = self.remotes.iter().filter(|_| origin == Origin::Here);
+                remotes.for_each(|node| out.add_remote(*node));
                 for group in &self.groups {
                     match group.choose(ask) {
                         Some(Chosen::Member(member)) => {

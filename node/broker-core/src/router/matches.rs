@@ -16,6 +16,8 @@ use crate::shard::api::{SessionNo, ShardIndex};
 pub enum Origin<'a> {
     /// A client of this node published it, or the node itself.
     Here,
+    /// It is for subscribers of this node only: the node itself published it, or a rule says so.
+    Node,
     /// Another node accepted it and sent it here for these.
     Forwarded(&'a ForwardTargets),
 }

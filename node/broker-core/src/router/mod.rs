@@ -11,11 +11,13 @@
 //! | [`shared`] | `$share/<group>/<filter>` | a search among its groups | one member per group |
 //! | [`remote`] | the filters of other nodes | as a subscription | one entry per node |
 //!
-//! Filters may begin with one of two prefixes, or with both in this order:
+//! Filters may begin with one of these prefixes, or with the first and the last in this order:
 //!
 //! - `$share/<group>/<filter>`: one member of the group gets each message (MQTT 5.0, 4.8.2). A
 //!   group spans the mesh: the node that accepts a message gives it to a member of its own or sends
 //!   it to one node that has members, by the group's [`strategy`].
+//! - `$exclusive/<filter>`, first: as the filter behind it. That it has one subscriber at a time is
+//!   seen to where it is subscribed to.
 //! - `$local/<filter>`: only what is published at this node. Other nodes are not told.
 
 pub mod entry;
@@ -142,7 +144,7 @@ impl Router {
         self.changed();
         SubscribeOutcome {
             existed: change.existed,
-            advertise: (change.edge && !parts.local).then(|| filter.clone()),
+            advertise: if change.edge { parts.route() } else { None },
         }
     }
 
@@ -167,7 +169,7 @@ impl Router {
         self.changed();
         UnsubscribeOutcome {
             existed: true,
-            withdraw: (change.edge && !parts.local).then(|| filter.clone()),
+            withdraw: if change.edge { parts.route() } else { None },
         }
     }
 

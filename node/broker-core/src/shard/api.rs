@@ -8,11 +8,12 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use verge_mesh_proto::RouteHead;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
-use verge_model::{Claim, Class, ClientKey, NodeKey, UnixMillis};
+use verge_model::{Claim, Class, ClientId, ClientKey, MessageId, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::StreamTag;
 use verge_mqtt_proto::topic::filter::TopicFilter;
+use verge_mqtt_proto::topic::name::TopicName;
 use verge_storage::Batch;
 use verge_storage::promise::Promise;
 
@@ -138,6 +139,8 @@ pub enum Mail {
     PeerUp(NodeKey),
     /// The last link to this node went down.
     PeerDown(NodeKey),
+    /// Messages of the node itself, for subscribers of this node.
+    Publish(Vec<NodeMessage>),
     /// A question of the administrator; the answer goes through the closure.
     Query(Query, Box<dyn FnOnce(Answer) + Send>),
     /// End the connection of this client, with reason "Administrative action" (0x98).
@@ -159,6 +162,7 @@ impl std::fmt::Debug for Mail {
             Self::Barrier => "Barrier",
             Self::PeerUp(_) => "PeerUp",
             Self::PeerDown(_) => "PeerDown",
+            Self::Publish(_) => "Publish",
             Self::Query(..) => "Query",
             Self::Kick(_) => "Kick",
             Self::Shutdown => "Shutdown",
@@ -177,6 +181,10 @@ pub enum Query {
     Subscriptions,
     /// What is owed now, for the ledger.
     Held,
+    /// All messages that are published later.
+    Delayed,
+    /// How many of each there are.
+    Counts,
 }
 
 /// A shard's answer.
@@ -190,6 +198,10 @@ pub enum Answer {
     Subscriptions(Vec<SubscriptionView>),
     /// To [`Query::Held`]: entries queued or in flight in all sessions.
     Held(u64),
+    /// To [`Query::Delayed`].
+    Delayed(Vec<DelayedView>),
+    /// To [`Query::Counts`].
+    Counts(ShardCounts),
 }
 
 /// A connection, for the administrator.
@@ -243,6 +255,49 @@ pub struct SubscriptionView {
     pub filter: TopicFilter,
     /// Granted QoS.
     pub qos: u8,
+}
+
+/// A message of the node itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeMessage {
+    /// Where.
+    pub topic: TopicName,
+    /// What.
+    pub payload: Bytes,
+    /// Whether it is kept for later subscribers.
+    pub retain: bool,
+}
+
+/// How many there are at a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShardCounts {
+    /// Clients that have their CONNACK.
+    pub connected: u64,
+    /// Sessions that are this node's.
+    pub sessions: u64,
+    /// Messages queued or in flight in all sessions.
+    pub held: u64,
+}
+
+/// A message that is published later, for the administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DelayedView {
+    /// The message.
+    pub id: MessageId,
+    /// Where it is published.
+    pub topic: String,
+    /// Whose it is.
+    pub publisher: ClientId,
+    /// Its QoS.
+    pub qos: u8,
+    /// Its RETAIN flag.
+    pub retain: bool,
+    /// Length of its payload.
+    pub payload_bytes: usize,
+    /// When it was accepted.
+    pub accepted_at: UnixMillis,
+    /// When it is published.
+    pub due_at: UnixMillis,
 }
 
 /// What a shard asks of the hub.

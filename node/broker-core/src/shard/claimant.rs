@@ -26,6 +26,7 @@ use super::session::{Fragment, Ownership, Session};
 use super::turn::Effect;
 use crate::ledger::{Opened, Settled};
 use crate::record::{BadRecord, message_from_afar, put_message};
+use crate::router::parts::FilterParts;
 
 /// How long after the last import a message that comes by a second way is still recognised,
 /// beyond the linger of the old owner's routes.
@@ -262,7 +263,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&no) else { return };
         // A filter that another shard has a subscriber of may still be on its way to the hub.
         for filter in session.filters() {
-            self.turn.outputs.push_back(Output::Hub(HubMail::AddRoute(filter)));
+            if let Some(route) = FilterParts::of(filter.as_str()).route() {
+                self.turn.outputs.push_back(Output::Hub(HubMail::AddRoute(route)));
+            }
         }
         if let Some(earlier) = session.routes_token.replace(token) {
             self.settling.remove(&earlier);

@@ -68,6 +68,9 @@ impl Shard {
         conn.clean_start = connect.clean_start;
         conn.client_id_assigned = connect.client_id.is_empty();
         conn.keep_alive_secs = conn.machine.server_keep_alive().unwrap_or(connect.keep_alive_secs);
+        if self.shared.extensions.keep_user() {
+            conn.user = connect.username.map(Into::into);
+        }
         let (principal, proof) = match self.proof_of(id, connect) {
             Ok(claimed) => claimed,
             Err(reason) => return self.refuse_connect(id, reason, now),
@@ -93,7 +96,7 @@ impl Shard {
             will.qos = will.qos.min(self.config.qos_max);
             will.retain &= self.config.terms.retain_available;
         }
-        let pending = PendingConnect {
+        let mut pending = PendingConnect {
             conn: id,
             expiry_secs: self.granted_expiry(connect),
             version: version.level(),
@@ -104,6 +107,11 @@ impl Shard {
         };
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.client = Some(client);
+        }
+        if self.shared.extensions.rewrites.of_publish()
+            && let (Some(will), Some(facts)) = (&mut pending.will, self.facts(id))
+        {
+            will.topic = self.rewritten_topic(will.topic.clone(), &facts);
         }
         self.prove(pending, proof, now);
     }
@@ -374,6 +382,8 @@ impl Shard {
         self.arm_connection(id, now);
         self.turn.outputs.push_back(Output::Feed(id));
         self.feed_streams(id);
+        self.event_connected(id, no, now);
+        self.auto_subscribe(id, no, now);
         self.pump(no, now);
     }
 

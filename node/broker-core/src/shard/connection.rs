@@ -51,6 +51,8 @@ pub(super) struct Conn {
     pub(super) auth: Option<Box<Authentication>>,
     /// There once the client is accepted, if what it publishes is metered.
     pub(super) meter: Option<Box<Meter>>,
+    /// The User Name, where something is configured that needs it.
+    pub(super) user: Option<Box<str>>,
     pub(super) clean_start: bool,
     /// Whether the client brought no ClientId and was given one.
     pub(super) client_id_assigned: bool,
@@ -85,6 +87,7 @@ impl Conn {
             client: None,
             auth: None,
             meter: None,
+            user: None,
             clean_start: false,
             client_id_assigned: false,
             keep_alive_secs: 0,
@@ -210,6 +213,7 @@ impl Shard {
             %reason,
             "connection closed"
         );
+        self.event_disconnected(id, reason.cause.label(), now);
         self.connection_lost(id, now);
     }
 

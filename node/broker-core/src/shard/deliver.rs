@@ -16,9 +16,9 @@ use super::session::Session;
 use super::streams::acknowledges;
 use super::streams::api::Via;
 use super::turn::{Effect, Turn};
-use crate::counters::Counters;
 use crate::ledger::{DropReason, Ledger, Opened, Settled};
 use crate::planner::Deliveries;
+use crate::shared::NodeShared;
 
 impl Shard {
     /// Puts a plan's deliveries where they belong: into this shard's sessions, or into the mail.
@@ -79,6 +79,7 @@ impl Shard {
         if let Err((_, entry)) = session.outbound.enqueue(entry_of(delivery)) {
             let settled = Settled::Dropped(DropReason::QueueFull);
             self.shared.ledger.settle(settled, 1);
+            self.shared.note_dropped(&entry.message);
             delete_row(no, &entry, &mut self.turn.batch);
             return;
         }
@@ -101,6 +102,7 @@ impl Shard {
         let Some(stream) = conn.stream_of(session, delivery.tag) else { return };
         if conn.output_len(stream) >= self.config.output_bytes_high {
             self.shared.counters.dropped_qos0(1);
+            self.shared.note_dropped(&delivery.message);
             return;
         }
         let parts = PublishParts {
@@ -117,6 +119,7 @@ impl Shard {
         };
         if write_publish(conn, stream, delivery.message.class, &parts) {
             self.shared.counters.sent(QoS::AtMostOnce);
+            self.shared.note_sent(&delivery.message, QoS::AtMostOnce);
             self.mark_grown(Via { conn: id, stream });
         } else {
             self.shared.counters.dropped_qos0(1);
@@ -143,8 +146,7 @@ impl Shard {
             let Some(step) = session.outbound.next_step() else { break };
             match step {
                 Step::Publish(packet_id) => {
-                    let counters = &shared.counters;
-                    let sent = first_publish(session, conn, packet_id, turn, counters, now);
+                    let sent = first_publish(session, conn, packet_id, turn, shared, now);
                     written |= sent.is_some();
                 }
                 Step::PublishAgain(packet_id) => {
@@ -243,6 +245,8 @@ impl Shard {
             Effect::Deliver(deliveries) | Effect::Redeliver(deliveries) => {
                 self.hand_out(deliveries);
             }
+            Effect::Waits(delayed) => self.wait_until_due(*delayed),
+            Effect::Published(delayed) => self.delayed_published(&delayed),
             Effect::Acknowledge { via, kind, packet_id, reason } => {
                 self.acknowledge(via, kind, packet_id, reason);
             }
@@ -256,6 +260,9 @@ impl Shard {
                 };
                 if let Some(stream) = send_inflight(session, conn, packet_id, now) {
                     self.shared.counters.sent(QoS::ExactlyOnce);
+                    if let Some(inflight) = session.outbound.inflight(packet_id) {
+                        self.shared.note_sent(&inflight.entry.message, QoS::ExactlyOnce);
+                    }
                     self.mark_grown(Via { conn: id, stream });
                 }
             }
@@ -289,6 +296,10 @@ impl Shard {
             Effect::Deliver(deliveries) => self.shared.counters.refused_storage(deliveries.len()),
             // Their publishers were told long ago that they are kept.
             Effect::Redeliver(deliveries) => self.hand_out(deliveries),
+            Effect::Waits(delayed) => {
+                self.shared.extensions.delayed.give_back(delayed.bytes());
+            }
+            Effect::Published(delayed) => self.delayed_again(*delayed, now),
             Effect::Acknowledge { via, kind, packet_id, .. } => {
                 self.refuse(via, kind, packet_id, now);
             }
@@ -457,7 +468,7 @@ pub(super) fn first_publish(
     conn: &mut Conn,
     packet_id: PacketId,
     turn: &mut Turn,
-    counters: &Counters,
+    shared: &NodeShared,
     now: Now,
 ) -> Option<StreamNo> {
     let inflight = session.outbound.inflight(packet_id)?;
@@ -474,7 +485,10 @@ pub(super) fn first_publish(
         }
     }
     let sent = send_inflight(session, conn, packet_id, now);
-    counters.sent(qos);
+    shared.counters.sent(qos);
+    if let Some(inflight) = session.outbound.inflight(packet_id) {
+        shared.note_sent(&inflight.entry.message, qos);
+    }
     sent
 }
 

@@ -56,6 +56,7 @@ impl Shard {
                 session.expiry_secs = granted;
             }
         }
+        self.event_disconnected(id, "normal", now);
         self.drop_connection(id);
         self.detach(no, id, true, now);
     }

@@ -26,7 +26,8 @@
 //! | `publish` | PUBLISH and its acknowledgements, inward |
 //! | `deliver` | messages owed, outward |
 //! | `redeliver` | what a member of a shared subscription leaves to the others |
-//! | `subscribe` | SUBSCRIBE, UNSUBSCRIBE |
+//! | `subscribe`, `asked` | SUBSCRIBE, UNSUBSCRIBE; filters and topics with prefixes |
+//! | `auto_subscribe`, `delayed`, `own` | what goes beyond the standard |
 //! | [`streams`] | further streams of a connection: MQTT over QUIC |
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
 //! | `claimant`, `giver` | the two sides of a handover |
@@ -38,12 +39,15 @@ mod admit;
 pub mod api;
 mod asked;
 mod authenticate;
+mod auto_subscribe;
 mod claimant;
 mod connect;
 mod connection;
+mod delayed;
 mod deliver;
 mod giver;
 mod lifecycle;
+mod own;
 mod publish;
 mod redeliver;
 pub mod restore;
@@ -69,9 +73,11 @@ use verge_storage::StoreError;
 
 use self::api::{ConnId, ConnectionInfo, HubMail, Mail, Output, SessionNo, ShardConfig, Ticket};
 use self::connection::Conn;
+use self::delayed::Delayed;
 use self::giver::Pointers;
 use self::session::Session;
 use self::turn::{Effect, Turn};
+use crate::extension::events::EventBudget;
 use crate::planner::Planner;
 use crate::shared::NodeShared;
 
@@ -96,6 +102,10 @@ pub struct Shard {
     lookups: BTreeMap<u64, Lookup>,
     /// Sessions that wait for the hub to say how far their routes are.
     settling: BTreeMap<u64, SessionNo>,
+    /// Messages that are published later.
+    delayed: Delayed,
+    /// Events of clients in this second.
+    events: EventBudget,
     next_number: u64,
     /// Nodes a link leads to.
     peers: BTreeSet<NodeKey>,
@@ -109,6 +119,7 @@ enum Timer {
     Connection(ConnId),
     Session(SessionNo),
     Lookup(u64),
+    Delayed,
 }
 
 /// Why the hub was asked for an owner.
@@ -140,6 +151,8 @@ impl Shard {
             timers: BTreeSet::new(),
             lookups: BTreeMap::new(),
             settling: BTreeMap::new(),
+            delayed: Delayed::default(),
+            events: EventBudget::default(),
             next_number: 1,
             peers: BTreeSet::new(),
             shutting_down: false,
@@ -173,6 +186,7 @@ impl Shard {
 
     /// The transport ended, or broke.
     pub fn handle_closed(&mut self, conn: ConnId, now: Now) {
+        self.event_disconnected(conn, "socket_closed", now);
         self.connection_lost(conn, now);
     }
 
@@ -218,6 +232,11 @@ impl Shard {
             Mail::PeerDown(peer) => {
                 self.peers.remove(&peer);
             }
+            Mail::Publish(messages) => {
+                for message in messages {
+                    self.publish_own(message, now);
+                }
+            }
             Mail::Query(query, reply) => reply(self.answer(&query)),
             Mail::Kick(client) => self.kick(&client, now),
             Mail::Shutdown => self.shut_down(now),
@@ -247,6 +266,7 @@ impl Shard {
                 Timer::Connection(conn) => self.connection_timeout(conn, now),
                 Timer::Session(no) => self.session_timeout(no, now),
                 Timer::Lookup(ticket) => self.lookup_timeout(ticket, now),
+                Timer::Delayed => self.delayed_timeout(now),
             }
         }
     }

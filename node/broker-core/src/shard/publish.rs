@@ -10,9 +10,11 @@ use verge_mqtt_proto::session::{Receipt, Will};
 use verge_mqtt_proto::{
     AckKind, InboundPublish, OwnedPublishProperties, PacketId, QoS, ReasonCode,
 };
+use verge_storage::Promise;
 
 use super::Shard;
 use super::api::{ConnId, HubMail, Output, SessionNo};
+use super::asked::Named;
 use super::streams::api::Via;
 use super::turn::Effect;
 use crate::planner::Plan;
@@ -31,9 +33,19 @@ impl Shard {
         if publish.qos == QoS::ExactlyOnce && self.received_before(via, no, publish) {
             return;
         }
+        let mut topic = publish.topic.to_name();
+        if self.shared.extensions.rewrites.of_publish() || topic.as_str().starts_with('$') {
+            match self.named(via.conn, topic, now) {
+                Named::Topic(named) => topic = named,
+                Named::Later(later) => return self.publish_later(via, no, publish, later, now),
+                Named::Refused(reason) => return self.refuse_publish(via, no, publish, reason),
+            }
+        }
+        let metrics = &self.shared.extensions.topic_metrics;
+        if metrics.is_active() {
+            metrics.received(topic.as_str(), publish.qos, publish.payload.len());
+        }
         let Some(session) = self.sessions.get(&no) else { return };
-        let durable = session.is_durable();
-        let topic = publish.topic.to_name();
         let rules = self.shared.rules.for_topic(topic.as_str());
         let expiry = publish.properties.message_expiry_interval;
         let message = Arc::new(Message {
@@ -56,16 +68,30 @@ impl Shard {
         }
         self.send_transients(&plan);
         let reason = if plan.recipients == 0 {
+            self.shared.note_dropped(&message);
             ReasonCode::NoMatchingSubscribers
         } else {
             ReasonCode::Success
         };
+        self.answer_publish(via, no, publish, plan, (reason, promise));
+    }
+
+    /// Hands out what a PUBLISH caused, and acknowledges it.
+    pub(super) fn answer_publish(
+        &mut self,
+        via: Via,
+        no: SessionNo,
+        publish: &InboundPublish<'_>,
+        plan: Plan,
+        (reason, promise): (ReasonCode, Option<Promise>),
+    ) {
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(packet_id)) => {
                 let kind = AckKind::Puback;
                 self.accept(plan, Some((via, kind, packet_id, reason)), false);
             }
             (QoS::ExactlyOnce, Some(packet_id)) => {
+                let durable = self.sessions.get(&no).is_some_and(|session| session.is_durable());
                 if durable {
                     self.store_received(via, no, packet_id);
                     self.turn.promise(promise.unwrap_or_default());
@@ -85,8 +111,51 @@ impl Shard {
         self.conns.get(&id).is_some_and(|conn| conn.version().is_v5())
     }
 
+    /// Refuses a PUBLISH for what it names. MQTT 3.1.1 knows no such answer: "It MUST either make a
+    /// positive acknowledgement, according to the normal QoS rules, or close the Network
+    /// Connection" [MQTT-3.3.5-2].
+    pub(super) fn refuse_publish(
+        &mut self,
+        via: Via,
+        no: SessionNo,
+        publish: &InboundPublish<'_>,
+        reason: ReasonCode,
+    ) {
+        let told = self.conns.get(&via.conn).is_some_and(|conn| conn.version().is_v5());
+        if !told {
+            let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
+            let answer = (ReasonCode::Success, promise);
+            return self.answer_publish(via, no, publish, Plan::default(), answer);
+        }
+        let Some(packet_id) = publish.packet_id else { return };
+        let kind = match publish.qos {
+            QoS::AtMostOnce => return,
+            QoS::AtLeastOnce => AckKind::Puback,
+            QoS::ExactlyOnce => AckKind::Pubrec,
+        };
+        if let Some(session) = self.sessions.get_mut(&no).filter(|_| kind == AckKind::Pubrec) {
+            session.forget_received(via.stream, packet_id);
+        }
+        self.accept(Plan::default(), Some((via, kind, packet_id, reason)), false);
+    }
+
     /// Publishes a Will, or a message of the node itself.
     pub(super) fn publish_will(&mut self, publisher: Arc<str>, will: &Will, now: Now) {
+        if will.topic.as_str().starts_with('$') {
+            match self.allowed(will.topic.clone(), now) {
+                Named::Topic(_) => {}
+                Named::Later(later) => {
+                    return self.publish_will_later(publisher, will, later, now);
+                }
+                Named::Refused(reason) => {
+                    return tracing::debug!(
+                        client_id = &*publisher,
+                        reason = reason.name(),
+                        "a Will was not published"
+                    );
+                }
+            }
+        }
         let rules = self.shared.rules.for_topic(will.topic.as_str());
         let expiry = will.message_expiry_secs;
         let message = Arc::new(Message {
@@ -113,7 +182,7 @@ impl Shard {
     /// Hands out a plan's deliveries and acknowledges the PUBLISH: at once if nothing about it is
     /// stored and nothing before it waits, else when the batch is durable. A publication never
     /// passes an earlier one of the same shard [MQTT-4.6.0-6], unless both are QoS 0.
-    fn accept(
+    pub(super) fn accept(
         &mut self,
         plan: Plan,
         ack: Option<(Via, AckKind, PacketId, ReasonCode)>,
@@ -136,7 +205,7 @@ impl Shard {
         }
     }
 
-    fn send_transients(&mut self, plan: &Plan) {
+    pub(super) fn send_transients(&mut self, plan: &Plan) {
         for (to, class, record) in &plan.transients {
             let mail = HubMail::Transient { to: *to, class: *class, record: record.clone() };
             self.turn.outputs.push_back(Output::Hub(mail));

@@ -21,6 +21,7 @@ use verge_storage::{Batch, Store, StoreError, StoreRows};
 use super::Shard;
 use super::api::{SessionNo, ShardIndex};
 use super::claimant::SEEN_BEYOND_LINGER;
+pub use super::delayed::RestoredDelayed;
 use super::giver::REMINDER_FIRST;
 use super::redeliver::share_of;
 use super::session::{Fragment, Ownership, Sealed, Session};
@@ -58,6 +59,8 @@ impl RestoredSession {
 pub struct Restored {
     /// The sessions.
     pub sessions: Vec<RestoredSession>,
+    /// The messages that are published later.
+    pub delayed: Vec<RestoredDelayed>,
     /// Rows that nothing refers to: commit this before the shards run.
     pub cleanup: Batch,
     /// Rows that could not be read.
@@ -101,6 +104,10 @@ pub fn load<S: Store + ?Sized>(store: &S, shared: &NodeShared) -> Result<Restore
         owed
     });
     load_retained(store, shared, &mut restored)?;
+    for row in store.delayed() {
+        let Some((key, record)) = readable(row, &mut restored.damaged)? else { continue };
+        restored.delayed.push(RestoredDelayed { key, record });
+    }
     restored.sessions = sessions.into_values().collect();
     Ok(restored)
 }

@@ -13,18 +13,19 @@ use verge_mqtt_proto::{
 use verge_storage::key::LANE_OWN;
 use verge_storage::record::QueueState;
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::api::{Delivery, HubMail, Output, SessionNo};
-use super::asked::asked;
 use super::streams::api::Via;
 use super::streams::unsubscribed;
 use super::turn::Effect;
 use super::{Shard, words};
+use crate::extension::counts::Counted;
 use crate::planner::put_queue_row;
 use crate::record::put_message;
-use crate::router::parts::FilterParts;
+use crate::router::parts::{EXCLUSIVE_PREFIX, FilterParts};
 
 /// Most retained messages sent for one filter. A client that wants more subscribes more narrowly.
 const RETAINED_PER_FILTER_MAX: usize = 10_000;
@@ -36,7 +37,8 @@ impl Shard {
         let mut codes = Vec::new();
         let mut retained = Vec::new();
         for request in &subscribe.filters {
-            let (code, wants) = self.subscribe_one(no, tag, &request, subscribe.subscription_id);
+            let (code, wants) =
+                self.subscribe_one(via, tag, &request, subscribe.subscription_id, now);
             codes.push(code);
             retained.extend(wants);
         }
@@ -58,12 +60,13 @@ impl Shard {
     /// One filter of a SUBSCRIBE; with the subscription if retained messages are to be sent.
     fn subscribe_one(
         &mut self,
-        no: SessionNo,
+        via: Via,
         tag: StreamTag,
         request: &SubscriptionRequest<'_>,
         subscription_id: Option<u32>,
+        now: Now,
     ) -> (ReasonCode, Option<(TopicFilter, Subscription)>) {
-        let filter = match asked(request.filter) {
+        let filter = match self.asked(via.conn, request.filter) {
             Ok(filter) => filter,
             Err(_) => return (ReasonCode::TopicFilterInvalid, None),
         };
@@ -71,6 +74,9 @@ impl Shard {
         if let Some(code) = terms.refuses_subscription(&filter, subscription_id.is_some()) {
             return (code, None);
         }
+        let Some(no) = self.session_of(via.conn) else {
+            return (ReasonCode::UnspecifiedError, None);
+        };
         let options = request.options;
         let subscription = Subscription {
             qos: options.qos.min(self.config.qos_max),
@@ -79,10 +85,9 @@ impl Shard {
             retain_handling: options.retain_handling,
             id: subscription_id.and_then(NonZeroU32::new),
         };
-        let existed = if tag.is_control() {
-            self.subscribe_on_control(no, &filter, subscription)
-        } else {
-            self.subscribe_on_stream(no, tag, &filter, subscription)
+        let existed = match self.add_subscription(no, tag, &filter, subscription, now) {
+            Ok(existed) => existed,
+            Err(code) => return (code, None),
         };
         // "If a Non-shared subscription …" (3.3.1.3): a shared one never gets retained messages.
         let wants = filter.share().is_none()
@@ -92,6 +97,31 @@ impl Shard {
                 RetainHandling::DoNotSend => false,
             };
         (ReasonCode::granted(subscription.qos), wants.then_some((filter, subscription)))
+    }
+
+    /// Adds a subscription to a session; whether it had one to this filter.
+    pub(super) fn add_subscription(
+        &mut self,
+        no: SessionNo,
+        tag: StreamTag,
+        filter: &TopicFilter,
+        subscription: Subscription,
+        now: Now,
+    ) -> Result<bool, ReasonCode> {
+        let extensions = &self.shared.extensions;
+        if let Some(sole) = filter.as_str().strip_prefix(EXCLUSIVE_PREFIX)
+            && !extensions.exclusive.claim(sole, no)
+        {
+            extensions.counts.add(Counted::ExclusiveRefused);
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let existed = if tag.is_control() {
+            self.subscribe_on_control(no, filter, subscription)
+        } else {
+            self.subscribe_on_stream(no, tag, filter, subscription)
+        };
+        self.event_subscription(no, filter, Some(subscription.qos), now);
+        Ok(existed)
     }
 
     /// Adds a subscription to the control stream; true if it was there.
@@ -120,6 +150,10 @@ impl Shard {
         subscription: Subscription,
     ) {
         let Some(subscriber) = self.subscriber(no, tag, subscription) else { return };
+        if let Some(sole) = filter.as_str().strip_prefix(EXCLUSIVE_PREFIX) {
+            // A session that was restored, or comes from another node, has it even if it is taken.
+            let _taken = self.shared.extensions.exclusive.claim(sole, no);
+        }
         let outcome = self.shared.router.subscribe(filter, subscriber);
         if let Some(route) = outcome.advertise.filter(|_| self.config.mesh) {
             self.turn.outputs.push_back(Output::Hub(HubMail::AddRoute(route)));
@@ -128,6 +162,9 @@ impl Shard {
 
     /// Takes a subscription out of the router, and tells other nodes of a route that ended.
     pub(super) fn unroute(&mut self, no: SessionNo, tag: StreamTag, filter: &TopicFilter) {
+        if let Some(sole) = filter.as_str().strip_prefix(EXCLUSIVE_PREFIX) {
+            self.shared.extensions.exclusive.release(sole, no);
+        }
         let outcome = self.shared.router.unsubscribe(filter, no, tag);
         if let Some(route) = outcome.withdraw.filter(|_| self.config.mesh) {
             self.turn.outputs.push_back(Output::Hub(HubMail::RemoveRoute(route)));
@@ -139,7 +176,7 @@ impl Shard {
         let Some(tag) = self.tag_of(via, no) else { return };
         let mut codes = Vec::new();
         for filter in &unsubscribe.filters {
-            codes.push(match asked(filter) {
+            codes.push(match self.asked(via.conn, filter) {
                 Ok(filter) => self.unsubscribe_one(no, tag, &filter, now),
                 Err(_) => ReasonCode::TopicFilterInvalid,
             });
@@ -168,15 +205,34 @@ impl Shard {
         };
         let on_control = tag.is_control() && session.subscriptions.remove(filter).is_some();
         if !on_control {
-            return unsubscribed(self.unsubscribe_on_streams(no, tag, filter, now));
+            let existed = self.unsubscribe_on_streams(no, tag, filter, now);
+            if existed {
+                self.event_subscription(no, filter, None, now);
+            }
+            return unsubscribed(existed);
         }
         if let Some(streams) = &mut session.streams {
             streams.detached.remove(filter);
         }
         self.store_subscription(no, filter);
         self.unroute(no, StreamTag::CONTROL, filter);
+        self.route_sibling(no, filter);
+        self.event_subscription(no, filter, None, now);
         self.member_left(no, StreamTag::CONTROL, filter, now);
         ReasonCode::Success
+    }
+
+    /// A session may have the same filter with and without `$exclusive/`, which is one to the router.
+    fn route_sibling(&mut self, no: SessionNo, gone: &TopicFilter) {
+        let Some(session) = self.sessions.get(&no) else { return };
+        let other = match gone.as_str().strip_prefix(EXCLUSIVE_PREFIX) {
+            Some(sole) => Cow::Borrowed(sole),
+            None => Cow::Owned(format!("{EXCLUSIVE_PREFIX}{gone}")),
+        };
+        let sibling = session.subscriptions.get_key_value(&*other);
+        if let Some((filter, subscription)) = sibling.map(|(f, s)| (f.clone(), *s)) {
+            self.route(no, StreamTag::CONTROL, &filter, subscription);
+        }
     }
 
     /// Sends a SUBACK or UNSUBACK when what it says is stored.
@@ -207,7 +263,7 @@ impl Shard {
     }
 
     /// Owes the session the retained messages of a filter [MQTT-3.3.1-9].
-    fn send_retained(
+    pub(super) fn send_retained(
         &mut self,
         no: SessionNo,
         tag: StreamTag,

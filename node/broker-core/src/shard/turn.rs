@@ -9,6 +9,7 @@ use verge_mqtt_proto::{AckKind, PacketId, ReasonCode};
 use verge_storage::{Batch, Promise};
 
 use super::api::{ConnId, Delivery, Mail, Output, SessionNo, ShardIndex, StreamNo, Ticket};
+use super::delayed::DelayedMessage;
 use super::streams::api::Via;
 use crate::planner::Deliveries;
 
@@ -19,6 +20,10 @@ pub(super) enum Effect {
     Deliver(Deliveries),
     /// Hand out what groups took from one member for another.
     Redeliver(Deliveries),
+    /// Let a message wait that is published later.
+    Waits(Box<DelayedMessage>),
+    /// A message that waited is published, and its row is gone.
+    Published(Box<DelayedMessage>),
     /// Acknowledge a PUBLISH or PUBREL of the client.
     Acknowledge { via: Via, kind: AckKind, packet_id: PacketId, reason: ReasonCode },
     /// Send the PUBLISH whose packet id was stored.

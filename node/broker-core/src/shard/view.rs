@@ -1,7 +1,7 @@
 //! Answers to the administrator.
 
 use super::Shard;
-use super::api::{Answer, ClientView, Query, SessionView, SubscriptionView};
+use super::api::{Answer, ClientView, Query, SessionView, ShardCounts, SubscriptionView};
 
 impl Shard {
     /// Answers a question, in the order of clients.
@@ -10,6 +10,13 @@ impl Shard {
             Query::Clients => Answer::Clients(self.clients()),
             Query::Sessions => Answer::Sessions(self.session_views()),
             Query::Subscriptions => Answer::Subscriptions(self.subscription_views()),
+            Query::Delayed => Answer::Delayed(self.delayed_views()),
+            Query::Counts => Answer::Counts(ShardCounts {
+                connected: self.conns.values().filter(|conn| conn.session().is_some()).count()
+                    as u64,
+                sessions: self.open.len() as u64,
+                held: self.sessions.values().map(|s| s.outbound.len() as u64).sum(),
+            }),
             Query::Held => {
                 Answer::Held(self.sessions.values().map(|s| s.outbound.len() as u64).sum())
             }

@@ -26,6 +26,8 @@ pub(super) fn of_close(reason: ReasonCode) -> Option<&'static str> {
 /// Why a PUBLISH is refused.
 pub(super) fn of_publish(reason: ReasonCode) -> Option<&'static str> {
     Some(match reason.byte() {
+        0x87 => "only the node itself publishes to this topic",
+        0x90 => "the topic is not $delayed/SECONDS/TOPIC",
         0x97 => "the message could not be stored",
         0x99 => "the payload is not UTF-8, as its format indicator says",
         _ => return None,

@@ -157,7 +157,7 @@ impl Shard {
                 continue;
             }
             let Some(packet_id) = session.outbound.assign_at(place) else { break };
-            grown.extend(first_publish(session, conn, packet_id, turn, &shared.counters, now));
+            grown.extend(first_publish(session, conn, packet_id, turn, shared, now));
         }
         for stream in grown {
             self.mark_grown(Via { conn: id, stream });

@@ -131,6 +131,10 @@ impl Bed {
             let shard = usize::from(session.shard(shards).0);
             bed.shards[shard].restore(session, now);
         }
+        for delayed in restored.delayed {
+            let shard = usize::from(delayed.shard(shards).0);
+            bed.shards[shard].restore_delayed(delayed, now).unwrap();
+        }
         bed.settle();
         bed
     }

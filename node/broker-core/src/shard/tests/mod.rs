@@ -13,6 +13,8 @@ mod alias;
 mod authenticate;
 mod connect;
 mod crash;
+mod delayed;
+mod extensions;
 mod granted;
 mod handover;
 mod honest;
