@@ -68,7 +68,9 @@ fn packets_come_in_binary_frames(bench: &Bench) {
     send(&mut socket, &subscribe(bench.version, 1, &[], &[(&topic, 0)]));
     send(&mut socket, &publish(bench.version, 0, &topic, 0, &[], "x".repeat(40_000)));
     let packets = receive(bench, &mut socket, 3);
-    assert!(matches!(&packets[2], Packet::Publish(publish) if publish.payload.len() == 40_000));
+    // A message may come before the SUBACK of its subscription.
+    let is_whole = |packet: &Packet| matches!(packet, Packet::Publish(publish) if publish.payload.len() == 40_000);
+    assert!(packets.iter().any(is_whole), "the message comes whole");
 }
 
 fn frames_need_not_begin_or_end_with_a_packet(bench: &Bench) {
