@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use verge_broker_core::rule::TopicRules;
 use verge_broker_core::shard::Shard;
-use verge_broker_core::shard::api::{ConnId, ConnectionInfo, Output, ShardConfig, ShardIndex};
+use verge_broker_core::shard::api::{
+    ConnId, ConnectionInfo, Output, ShardConfig, ShardIndex, Terms,
+};
 use verge_broker_core::shared::NodeShared;
 use verge_model::{Millis, NodeKey, Now, UnixMillis};
 use verge_mqtt_proto::{
@@ -96,6 +98,7 @@ impl Bed {
             certificate_subject: None,
             promise: Promise::Buffered,
             allow_anonymous: true,
+            keep_alive_secs_max: 0,
         };
         self.shard.handle_open(conn, info, self.now);
         let connect = Packet::Connect(Connect {
@@ -124,12 +127,10 @@ impl Bed {
             let mut quiet = true;
             while let Some(output) = self.shard.poll_output() {
                 quiet = false;
-                match output {
-                    Output::Commit { ticket, .. } => {
-                        self.shard.handle_commit(ticket, Ok(()), self.now);
-                    }
-                    Output::Mail { mail, .. } => self.shard.handle_mail(mail, self.now),
-                    Output::Hub(_) | Output::Feed(_) | Output::Close { .. } => {}
+                if let Output::Commit { ticket, .. } = output {
+                    self.shard.handle_commit(ticket, Ok(()), self.now);
+                } else if let Output::Mail { mail, .. } = output {
+                    self.shard.handle_mail(mail, self.now);
                 }
             }
             while let Some(conn) = self.shard.poll_dirty() {
@@ -137,6 +138,7 @@ impl Bed {
                 let out = self.shard.output_mut(conn).expect("it is dirty");
                 self.delivered += answer(out, &mut answers);
                 out.clear();
+                self.shard.output_written(conn);
                 if !answers.is_empty() {
                     self.send(conn, &answers.split());
                 }
@@ -155,18 +157,19 @@ fn answer(got: &[u8], answers: &mut BytesMut) -> u64 {
         decode(rest, V, &DecodeLimits::default()).expect("the shard writes what can be read")
     {
         rest = &rest[size..];
-        let reply = match packet {
-            Packet::Publish(publish) => {
-                messages += 1;
-                let kind = if publish.qos == QoS::AtLeastOnce { AckKind::Puback } else { AckKind::Pubrec };
-                publish.packet_id.map(|id| (kind, id))
-            }
-            Packet::Ack(ack) => match ack.kind {
+        let reply = if let Packet::Publish(publish) = packet {
+            messages += 1;
+            let is_last = publish.qos == QoS::AtLeastOnce;
+            let kind = if is_last { AckKind::Puback } else { AckKind::Pubrec };
+            publish.packet_id.map(|id| (kind, id))
+        } else if let Packet::Ack(ack) = packet {
+            match ack.kind {
                 AckKind::Pubrec => Some((AckKind::Pubrel, ack.packet_id)),
                 AckKind::Pubrel => Some((AckKind::Pubcomp, ack.packet_id)),
                 AckKind::Puback | AckKind::Pubcomp => None,
-            },
-            _ => None,
+            }
+        } else {
+            None
         };
         if let Some((kind, id)) = reply {
             Ack::new(kind, id, ReasonCode::Success).encode(V, answers).expect("it fits");
@@ -234,5 +237,6 @@ fn config(node: NodeKey) -> ShardConfig {
         handover_unreachable_wait: Duration::from_secs(2),
         handover_linger: Duration::from_secs(30),
         handovers_max: 4,
+        terms: Terms::default(),
     }
 }

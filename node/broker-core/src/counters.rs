@@ -85,13 +85,13 @@ pub struct Counters {
 
 impl Counters {
     /// A client's PUBLISH was accepted.
-    pub fn received(&self, qos: QoS) {
-        add(&self.received[qos as usize], 1);
+    pub fn received(&self, qos: QoS, count: usize) {
+        add(&self.received[qos as usize], count);
     }
 
-    /// A PUBLISH was sent to a client for the first time.
-    pub fn sent(&self, qos: QoS) {
-        add(&self.sent[qos as usize], 1);
+    /// PUBLISH packets were sent to clients for the first time.
+    pub fn sent(&self, qos: QoS, count: usize) {
+        add(&self.sent[qos as usize], count);
     }
 
     /// QoS 0 messages were dropped since their client's output is full.
@@ -447,8 +447,8 @@ mod tests {
     #[test]
     fn every_event_has_one_metric() {
         let counters = Counters::default();
-        counters.received(QoS::AtLeastOnce);
-        counters.sent(QoS::ExactlyOnce);
+        counters.received(QoS::AtLeastOnce, 1);
+        counters.sent(QoS::ExactlyOnce, 1);
         counters.dropped_qos0(2);
         counters.dropped_qos0_for(Qos0Drop::Away, 3);
         counters.forwarded(4);

@@ -30,3 +30,4 @@ pub mod rule;
 pub mod shard;
 pub mod shared;
 pub mod sys_topic;
+mod topics;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use verge_model::{Class, NodeKey, Now};
+use verge_model::{Class, ClientId, NodeKey, Now};
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::{QoS, TopicFilter};
 use verge_storage::Batch;
@@ -18,10 +18,11 @@ use verge_storage::record::{OutboxRecord, QueueRecord, QueueState, RetainedRecor
 
 use crate::record::{ForwardRecord, message_to_record, put_message};
 use crate::retained::RetainedValue;
-use crate::router::{ForwardTargets, GroupMember, Matches, Origin};
-use crate::rule::Scope;
+use crate::router::{ForwardTargets, GroupMember, Match, Matches, Origin, RemoteMatch};
+use crate::rule::{RuleOutcome, Scope};
 use crate::shard::api::{Delivery, ShardIndex};
 use crate::shared::NodeShared;
+use crate::topics::{Topic, Topics};
 
 /// How often nodes without a member of a group pass a message of it on. Members have moved further
 /// every time; two nodes that each think so of the other must come to an end.
@@ -84,6 +85,8 @@ impl Plan {
 #[derive(Debug)]
 pub struct Planner {
     shared: Arc<NodeShared>,
+    topics: Topics,
+    /// Whom a forwarded message is for.
     matches: Matches,
 }
 
@@ -91,7 +94,7 @@ impl Planner {
     /// A planner of this node.
     #[must_use]
     pub fn new(shared: Arc<NodeShared>) -> Self {
-        Self { shared, matches: Matches::default() }
+        Self { shared, topics: Topics::new(), matches: Matches::default() }
     }
 
     /// Plans `message`: puts rows for everything owed into `batch`.
@@ -102,40 +105,62 @@ impl Planner {
         now: Now,
         batch: &mut Batch,
     ) -> Plan {
-        let mut plan = Plan::default();
-        let rules = self.shared.rules.for_topic(message.topic.as_str());
-        let origin = match origin {
-            // A group of such a topic is served by members of this node.
-            Origin::Here if rules.scope == Scope::Node => Origin::Node,
-            Origin::Here | Origin::Node | Origin::Forwarded(_) => origin,
-        };
-        self.shared.router.matches(
-            message.topic.as_str(),
-            origin,
-            &message.publisher,
-            &mut self.matches,
-        );
-        plan.recipients = self.matches.locals.len() + self.matches.remotes.len();
-        if message.retain {
-            plan.stored |= self.retain(message, batch);
-        }
-        self.deliver(message, now, batch, &mut plan);
-        if let Origin::Forwarded(targets) = origin
-            && self.matches.groups_unserved > 0
-        {
-            self.pass_on(message, targets, now, batch, &mut plan);
-        }
         if origin == Origin::Here {
-            self.forward(message, batch, &mut plan);
+            let topic = self.topic(message.topic.as_str(), &message.publisher);
+            let plan = self.plan_accepted(&topic, message, None, now, batch);
+            self.keep(topic);
+            return plan;
         }
-        if matches!(origin, Origin::Here | Origin::Node) {
-            for stream in rules.uplinks {
-                batch.append_outbox(*stream, &outbox_record(message));
-                self.shared.counters.uplink_selected(1);
-                plan.stored = true;
+        let name = message.topic.as_str();
+        self.shared.router.matches(name, origin, &message.publisher, &mut self.matches);
+        let mut plan = self.plan_matches(&self.matches, message, None, now, batch);
+        match origin {
+            Origin::Forwarded(targets) if self.matches.groups_unserved > 0 => {
+                self.pass_on(message, targets, now, batch, &mut plan);
             }
+            Origin::Node => {
+                self.uplink(&self.shared.rules.for_topic(name), message, batch, &mut plan)
+            }
+            Origin::Here | Origin::Forwarded(_) => {}
         }
         plan
+    }
+
+    /// What a message to this topic causes; to be given back with [`keep`](Self::keep).
+    pub(crate) fn topic(&mut self, name: &str, publisher: &ClientId) -> Box<Topic> {
+        self.topics.take(name, publisher, &self.shared)
+    }
+
+    /// Keeps a topic for its next message.
+    pub(crate) fn keep(&mut self, topic: Box<Topic>) {
+        self.topics.keep(topic);
+    }
+
+    /// Plans a message that this node accepts from its publisher; sessions of the shard `served`
+    /// have been sent it already.
+    pub(crate) fn plan_accepted(
+        &self,
+        topic: &Topic,
+        message: &Arc<Message>,
+        served: Option<ShardIndex>,
+        now: Now,
+        batch: &mut Batch,
+    ) -> Plan {
+        let mut plan = self.plan_matches(&topic.matches, message, served, now, batch);
+        let remotes = &topic.matches.remotes;
+        if topic.rules.scope != Scope::Node && (message.retain || !remotes.is_empty()) {
+            self.forward(remotes, message, batch, &mut plan);
+        }
+        self.uplink(&topic.rules, message, batch, &mut plan);
+        plan
+    }
+
+    fn uplink(&self, rules: &RuleOutcome, message: &Message, batch: &mut Batch, plan: &mut Plan) {
+        for stream in rules.uplinks {
+            batch.append_outbox(*stream, &outbox_record(message));
+            self.shared.counters.uplink_selected(1);
+            plan.stored = true;
+        }
     }
 
     /// Plans a message of the node itself, for subscribers of this node. If it is to be retained it
@@ -150,16 +175,43 @@ impl Planner {
             let value = RetainedValue { stamp, node, message: Some(Arc::clone(message)) };
             self.shared.retained.apply(&message.topic, value);
         }
-        self.deliver(message, now, batch, &mut plan);
+        self.deliver(self.matches.locals.iter(), message, now, batch, &mut plan);
         plan
     }
 
-    fn deliver(&self, message: &Arc<Message>, now: Now, batch: &mut Batch, plan: &mut Plan) {
+    fn plan_matches(
+        &self,
+        matches: &Matches,
+        message: &Arc<Message>,
+        served: Option<ShardIndex>,
+        now: Now,
+        batch: &mut Batch,
+    ) -> Plan {
+        let mut plan =
+            Plan { recipients: matches.locals.len() + matches.remotes.len(), ..Plan::default() };
+        if message.retain {
+            plan.stored |= self.retain(message, batch);
+        }
+        let locals = matches.locals.iter().filter(|found| Some(found.shard) != served);
+        self.deliver(locals, message, now, batch, &mut plan);
+        plan
+    }
+
+    fn deliver<'a>(
+        &self,
+        locals: impl Iterator<Item = &'a Match>,
+        message: &Arc<Message>,
+        now: Now,
+        batch: &mut Batch,
+        plan: &mut Plan,
+    ) {
         let mut rows = 0;
-        for found in &self.matches.locals {
+        for found in locals {
             let qos = message.qos.min(found.qos);
-            let seq = self.shared.next_queue_seq();
-            let stored = found.durable && qos != QoS::AtMostOnce;
+            let is_owed = qos != QoS::AtMostOnce;
+            // What is not owed waits in no queue.
+            let seq = if is_owed { self.shared.next_queue_seq() } else { 0 };
+            let stored = found.durable && is_owed;
             let delivery = Delivery {
                 session: found.session,
                 seq,
@@ -263,7 +315,13 @@ impl Planner {
         }
     }
 
-    fn forward(&self, message: &Arc<Message>, batch: &mut Batch, plan: &mut Plan) {
+    fn forward(
+        &self,
+        remotes: &[RemoteMatch],
+        message: &Arc<Message>,
+        batch: &mut Batch,
+        plan: &mut Plan,
+    ) {
         let record = message_to_record(message);
         let mut send = |node: NodeKey, targets: ForwardTargets| {
             let record = ForwardRecord { targets, message: record.clone() }.encode();
@@ -275,13 +333,13 @@ impl Planner {
                 plan.stored = true;
             }
         };
-        for remote in &self.matches.remotes {
+        for remote in remotes {
             send(remote.node, remote.targets.clone());
         }
         if message.retain {
             // Every peer keeps retained messages, whether or not somebody there listens now.
             for node in self.shared.peers().iter().copied() {
-                if self.matches.remotes.iter().all(|remote| remote.node != node) {
+                if remotes.iter().all(|remote| remote.node != node) {
                     send(node, ForwardTargets::default());
                 }
             }

@@ -183,8 +183,8 @@ mod tests {
 
     fn status() -> SysStatus {
         let counters = Counters::default();
-        counters.received(verge_mqtt_proto::QoS::AtMostOnce);
-        counters.received(verge_mqtt_proto::QoS::ExactlyOnce);
+        counters.received(verge_mqtt_proto::QoS::AtMostOnce, 1);
+        counters.received(verge_mqtt_proto::QoS::ExactlyOnce, 1);
         counters.dropped_qos0(3);
         let ledger = Ledger::default();
         ledger.open(Opened::Accepted, 10);

@@ -26,7 +26,7 @@ impl ClientKey {
     /// The key of an anonymous client.
     #[must_use]
     pub fn anonymous(client_id: &str) -> Self {
-        Self { principal: "".into(), client_id: client_id.into() }
+        Self { principal: Arc::default(), client_id: client_id.into() }
     }
 
     /// A hash that is the same on every node and in every version: FNV-1a over principal, a zero

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::ReadBuf;
 use verge_broker_core::shard::api::ConnId;
 use verge_model::Now;
@@ -41,17 +41,18 @@ impl Driver {
             }
             match connection.transport.poll_write(&mut cx, out) {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                // Not advanced to the end: that would give up the memory before it.
+                Poll::Ready(Ok(count)) if count == out.len() => out.clear(),
                 Poll::Ready(Ok(count)) => out.advance(count),
                 Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
                 Poll::Pending => break Poll::Pending,
             }
         };
         let after = out.len();
-        if after == 0 {
-            // An idle connection owns no buffer.
-            *out = BytesMut::new();
-        }
         connection.write_blocked = written.is_pending();
+        if after == 0 {
+            self.core.output_written(id);
+        }
         if let Poll::Ready(Err(error)) = written {
             self.broken(id, &error, now);
         } else if before >= low && after < low {

@@ -293,10 +293,12 @@ impl Driver {
             self.core.handle_open(id, info, now);
             self.feed(id, now);
             let own = Rc::clone(own);
-            tokio::task::spawn_local(tracing::Instrument::instrument(
-                std::future::poll_fn(move |cx| own.borrow_mut().poll_connection(id, cx)),
-                span,
-            ));
+            let task = std::future::poll_fn(move |cx| own.borrow_mut().poll_connection(id, cx));
+            if span.is_disabled() {
+                tokio::task::spawn_local(task);
+            } else {
+                tokio::task::spawn_local(tracing::Instrument::instrument(task, span));
+            }
         }
         cx.waker().wake_by_ref();
     }

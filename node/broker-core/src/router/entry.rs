@@ -131,6 +131,7 @@ impl Entry {
                 sources.lists += collect_list(&self.local, publisher, out);
                 let remotes = self.remotes.iter().filter(|_| origin == Origin::Here);
                 remotes.for_each(|node| out.add_remote(*node));
+                out.varies |= !self.groups.is_empty();
                 for group in &self.groups {
                     match group.choose(ask) {
                         Some(Chosen::Member(member)) => {
@@ -227,6 +228,7 @@ impl Entry {
 fn collect_list(list: &Subscribers, publisher: &ClientId, out: &mut Matches) -> usize {
     let before = out.locals.len();
     for subscriber in list.as_slice() {
+        out.varies |= subscriber.options.no_local;
         if !(subscriber.options.no_local && subscriber.client == *publisher) {
             out.add_local(subscriber);
         }

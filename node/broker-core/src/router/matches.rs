@@ -80,6 +80,9 @@ pub struct Matches {
     /// Groups of [`ForwardTargets`] that have no member here any more: their last member left
     /// while the message was under way.
     pub groups_unserved: usize,
+    /// Whether it depends on more than the topic: on whose turn it is in a group, or on who
+    /// publishes. If not, the answer holds for as long as the router's generation.
+    pub varies: bool,
 }
 
 impl Matches {
@@ -88,6 +91,7 @@ impl Matches {
         self.locals.clear();
         self.remotes.clear();
         self.groups_unserved = 0;
+        self.varies = false;
     }
 
     /// Whether nobody gets the message.

@@ -228,7 +228,7 @@ impl Shard {
         session.pending = Some(Box::new(pending));
         self.turn.batch.put_session(no.0, &session.record());
         self.open.insert(session.client.clone(), no);
-        self.sessions.insert(no, session);
+        self.sessions.insert(no, Box::new(session));
         self.shared.counters.handover_started(1);
         self.turn.promise(self.storage_promise());
         self.turn.when_durable(Effect::Claimed { session: no });
@@ -274,7 +274,7 @@ impl Shard {
             session.entry = Some(Box::new(RegistryEntry::new(claim, pending.clean_start)));
         }
         self.open.insert(session.client.clone(), no);
-        self.sessions.insert(no, session);
+        self.sessions.insert(no, Box::new(session));
         self.attach(no, pending, false, now);
     }
 
@@ -450,7 +450,7 @@ impl Shard {
     pub(super) fn sealed_of(&self, client: &ClientKey) -> Option<Claim> {
         let from = (client.clone(), Claim::default());
         let logs = self.sealed.range(from..).take_while(|((other, _), _)| other == client);
-        logs.filter_map(|(_, no)| match self.sessions.get(no)?.ownership {
+        logs.filter_map(|(_, no)| match &self.sessions.get(no)?.ownership {
             super::session::Ownership::Sealed(sealed) => Some(sealed.to),
             super::session::Ownership::Open => None,
         })

@@ -18,9 +18,6 @@ use super::streams::Streams;
 use super::streams::api::Via;
 use super::{Shard, Timer, words};
 
-/// Room a new connection's output has: most connections are idle and need none.
-const OUTPUT_ROOM: usize = 0;
-
 /// Who speaks through a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -79,7 +76,7 @@ impl Conn {
         Self {
             machine: Connection::new(machine, now.mono),
             info,
-            out: BytesMut::with_capacity(OUTPUT_ROOM),
+            out: BytesMut::new(),
             aliases: None,
             dirty: false,
             streams: None,
@@ -183,7 +180,7 @@ impl Shard {
 
     /// The session a connection serves.
     pub(super) fn session_of(&self, id: ConnId) -> Option<SessionNo> {
-        self.conns.get(&id).and_then(Conn::session)
+        self.conns.get(&id).and_then(|conn| conn.session())
     }
 
     /// Ends a connection for a reason of its machine: says the farewell, then closes.
@@ -312,6 +309,7 @@ impl Shard {
             return self.acknowledge_on_stream(via, kind, packet_id, reason);
         }
         let Some(conn) = self.conns.get_mut(&via.conn) else { return };
+        self.spare.lend(&mut conn.out);
         let mut ack = Ack::new(kind, packet_id, reason);
         if reason.is_error() {
             ack.properties.reason_string = conn.words(words::of_publish(reason));
@@ -331,6 +329,7 @@ impl Shard {
             return self.write_raw_on_stream(via, bytes);
         }
         if let Some(conn) = self.conns.get_mut(&via.conn) {
+            self.spare.lend(&mut conn.out);
             conn.out.extend_from_slice(bytes);
             self.mark_dirty(via.conn);
         }

@@ -119,13 +119,13 @@ impl Shard {
         let expiry = publish.properties.message_expiry_interval;
         let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.info.promise));
         let Some(stored) = self.take_later(message, expiry, later.delay, now) else {
-            return self.refuse_publish(via, no, publish, ReasonCode::QuotaExceeded);
+            return self.refuse_publish(via, no, publish, ReasonCode::QuotaExceeded, now);
         };
         if let Some(promise) = promise.filter(|_| stored) {
             self.turn.promise(promise);
         }
         let plan = Plan { stored, ..Plan::default() };
-        self.answer_publish(via, no, publish, plan, (ReasonCode::Success, promise));
+        self.answer_publish(via, no, publish, plan, (ReasonCode::Success, promise), now);
     }
 
     /// A Will to be published later still.
@@ -241,7 +241,7 @@ impl Shard {
             self.turn.promise(rules.promise.unwrap_or(self.config.promise));
         }
         self.send_transients(&plan);
-        self.accept(plan, None, delayed.stored);
+        self.accept(plan, None, delayed.stored, now);
         if delayed.stored {
             self.turn.when_durable(Effect::Published(Box::new(delayed)));
         } else {

@@ -4,7 +4,7 @@ use verge_model::{Class, Now};
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{Entry, Inflight, OrderKey, Received, Step};
 use verge_mqtt_proto::topic::alias::{AliasUse, SET_BYTES_MAX};
-use verge_mqtt_proto::{Ack, AckKind, PacketId, PublishParts, QoS, ReasonCode, encode_publish};
+use verge_mqtt_proto::{Ack, AckKind, Encode, PacketId, Publish, PublishParts, QoS, ReasonCode};
 use verge_storage::key::{LANE_OWN, QueueKey};
 use verge_storage::record::{QueueRecord, QueueState};
 use verge_storage::{Batch, StoreError};
@@ -15,16 +15,21 @@ use super::connection::Conn;
 use super::session::Session;
 use super::streams::acknowledges;
 use super::streams::api::Via;
+use super::tally::Tally;
 use super::turn::{Effect, Turn};
-use crate::ledger::{DropReason, Ledger, Opened, Settled};
+use crate::ledger::{DropReason, Settled};
 use crate::planner::Deliveries;
 use crate::shared::NodeShared;
 
 impl Shard {
     /// Puts a plan's deliveries where they belong: into this shard's sessions, or into the mail.
-    pub(super) fn hand_out(&mut self, deliveries: Deliveries) {
+    pub(super) fn hand_out(&mut self, deliveries: Deliveries, now: Now) {
         for (shard, delivery) in deliveries {
-            self.turn.mail(shard, delivery);
+            if shard == self.config.index {
+                self.take_delivery(delivery, now);
+            } else {
+                self.turn.mail(shard, delivery);
+            }
         }
     }
 
@@ -33,7 +38,7 @@ impl Shard {
         let no = delivery.session;
         let Some(session) = self.sessions.get_mut(&no) else {
             if delivery.qos != QoS::AtMostOnce {
-                self.shared.ledger.open(Opened::Accepted, 1);
+                self.tally.accepted();
                 let settled = Settled::Dropped(DropReason::SessionEnded);
                 let left = self.redeliver(no, vec![(entry_of(delivery), None)], false, now);
                 for (entry, _) in left {
@@ -67,7 +72,7 @@ impl Shard {
         if let Some(streams) = &mut session.streams {
             streams.note_delivery(&delivery);
         }
-        self.shared.ledger.open(Opened::Accepted, 1);
+        self.tally.accepted();
         if !delivery.tag.is_control() && self.is_for_ended_stream(&delivery) {
             let settled = Settled::Dropped(DropReason::StreamEnded);
             for (entry, _) in self.redeliver(no, vec![(entry_of(delivery), None)], false, now) {
@@ -101,9 +106,12 @@ impl Shard {
         // Nobody wants it who ended the stream it is for.
         let Some(stream) = conn.stream_of(session, delivery.tag) else { return };
         if conn.output_len(stream) >= self.config.output_bytes_high {
-            self.shared.counters.dropped_qos0(1);
+            self.tally.dropped_qos0();
             self.shared.note_dropped(&delivery.message);
             return;
+        }
+        if stream.is_control() {
+            self.spare.lend(&mut conn.out);
         }
         let parts = PublishParts {
             dup: false,
@@ -117,36 +125,39 @@ impl Shard {
             properties: &delivery.message.properties,
             payload: &delivery.message.payload,
         };
-        if write_publish(conn, stream, delivery.message.class, &parts) {
-            self.shared.counters.sent(QoS::AtMostOnce);
+        if write_publish(conn, stream, delivery.message.class, parts.to_publish()) {
+            self.tally.sent(QoS::AtMostOnce);
             self.shared.note_sent(&delivery.message, QoS::AtMostOnce);
             self.mark_grown(Via { conn: id, stream });
         } else {
-            self.shared.counters.dropped_qos0(1);
+            self.spare.take_back(&mut conn.out);
+            self.tally.dropped_qos0();
         }
     }
 
     /// Sends what is due and allowed to a session's client.
     pub(super) fn pump(&mut self, no: SessionNo, now: Now) {
-        let Self { sessions, conns, turn, shared, config, .. } = self;
+        let Self { sessions, conns, turn, shared, config, tally, spare, .. } = self;
         let Some(session) = sessions.get_mut(&no) else { return };
-        let Some(id) = session.conn else { return };
+        let Some(id) = session.conn.filter(|_| session.outbound.may_send()) else { return };
         let Some(conn) = conns.get_mut(&id) else { return };
         if conn.streams.is_some() {
             return self.pump_streams(no, now);
         }
+        spare.lend(&mut conn.out);
         let mut written = false;
         while conn.out.len() < config.output_bytes_high {
             // What expired, or is larger than the client takes, is settled without being sent
             // [MQTT-3.3.2-5, MQTT-3.1.2-25].
             if let Some((entry, settled)) = drop_unsendable(session, conn, now) {
-                settle_row(session, &entry, settled, &shared.ledger, now, &mut turn.batch);
+                tally.settled(settled, &shared.ledger);
+                settle_row(session, &entry, now, &mut turn.batch);
                 continue;
             }
             let Some(step) = session.outbound.next_step() else { break };
             match step {
                 Step::Publish(packet_id) => {
-                    let sent = first_publish(session, conn, packet_id, turn, shared, now);
+                    let sent = first_publish(session, conn, packet_id, turn, (tally, shared), now);
                     written |= sent.is_some();
                 }
                 Step::PublishAgain(packet_id) => {
@@ -157,6 +168,8 @@ impl Shard {
         }
         if written {
             self.mark_dirty(id);
+        } else {
+            spare.take_back(&mut conn.out);
         }
     }
 
@@ -236,14 +249,15 @@ impl Shard {
     /// Ends a debt, and with it its row.
     pub(super) fn settle(&mut self, no: SessionNo, entry: &Entry, settled: Settled, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        settle_row(session, entry, settled, &self.shared.ledger, now, &mut self.turn.batch);
+        self.tally.settled(settled, &self.shared.ledger);
+        settle_row(session, entry, now, &mut self.turn.batch);
     }
 
     /// Does what waited for a batch that is now durable.
     pub(super) fn effect_durable(&mut self, effect: Effect, now: Now) {
         match effect {
             Effect::Deliver(deliveries) | Effect::Redeliver(deliveries) => {
-                self.hand_out(deliveries);
+                self.hand_out(deliveries, now);
             }
             Effect::Waits(delayed) => self.wait_until_due(*delayed),
             Effect::Published(delayed) => self.delayed_published(&delayed),
@@ -259,7 +273,7 @@ impl Shard {
                     return;
                 };
                 if let Some(stream) = send_inflight(session, conn, packet_id, now) {
-                    self.shared.counters.sent(QoS::ExactlyOnce);
+                    self.tally.sent(QoS::ExactlyOnce);
                     if let Some(inflight) = session.outbound.inflight(packet_id) {
                         self.shared.note_sent(&inflight.entry.message, QoS::ExactlyOnce);
                     }
@@ -295,7 +309,7 @@ impl Shard {
         match effect {
             Effect::Deliver(deliveries) => self.shared.counters.refused_storage(deliveries.len()),
             // Their publishers were told long ago that they are kept.
-            Effect::Redeliver(deliveries) => self.hand_out(deliveries),
+            Effect::Redeliver(deliveries) => self.hand_out(deliveries, now),
             Effect::Waits(delayed) => {
                 self.shared.extensions.delayed.give_back(delayed.bytes());
             }
@@ -393,16 +407,8 @@ pub(super) fn put_row(
     batch.put_queue(key_of(no, entry), &record);
 }
 
-/// Ends a debt, and with it its row.
-pub(super) fn settle_row(
-    session: &mut Session,
-    entry: &Entry,
-    settled: Settled,
-    ledger: &Ledger,
-    now: Now,
-    batch: &mut Batch,
-) {
-    ledger.settle(settled, 1);
+/// Ends the row of a debt.
+pub(super) fn settle_row(session: &mut Session, entry: &Entry, now: Now, batch: &mut Batch) {
     delete_row(session.no, entry, batch);
     if session.entry.is_some() {
         session.note_settled(entry.message.id, now.wall);
@@ -468,7 +474,7 @@ pub(super) fn first_publish(
     conn: &mut Conn,
     packet_id: PacketId,
     turn: &mut Turn,
-    shared: &NodeShared,
+    (tally, shared): (&mut Tally, &NodeShared),
     now: Now,
 ) -> Option<StreamNo> {
     let inflight = session.outbound.inflight(packet_id)?;
@@ -485,7 +491,7 @@ pub(super) fn first_publish(
         }
     }
     let sent = send_inflight(session, conn, packet_id, now);
-    shared.counters.sent(qos);
+    tally.sent(qos);
     if let Some(inflight) = session.outbound.inflight(packet_id) {
         shared.note_sent(&inflight.entry.message, qos);
     }
@@ -504,7 +510,7 @@ pub(super) fn send_inflight(
     let Inflight { entry, .. } = session.outbound.inflight(packet_id)?;
     let stream = conn.stream_of(session, entry.tag)?;
     let parts = parts_of(&entry.message, entry, Some(packet_id), dup, now);
-    write_publish(conn, stream, entry.message.class, &parts).then_some(stream)
+    write_publish(conn, stream, entry.message.class, parts.to_publish()).then_some(stream)
 }
 
 /// Writes a PUBREL once more, on the control stream.
@@ -512,31 +518,35 @@ pub(super) fn write_pubrel(conn: &mut Conn, packet_id: PacketId) -> bool {
     conn.write(&Ack::new(AckKind::Pubrel, packet_id, ReasonCode::Success))
 }
 
-fn write_publish(
+/// Writes a PUBLISH to a stream, if the client takes packets of its size.
+pub(super) fn write_publish(
     conn: &mut Conn,
     stream: StreamNo,
     class: Class,
-    parts: &PublishParts<'_>,
+    mut publish: Publish<'_>,
 ) -> bool {
     let version = conn.version();
-    let size = parts.encoded_len(version);
     let limit = conn.machine.client_packet_bytes_max();
-    if size > limit {
-        return false;
-    }
     // On other streams than the control stream none are used: aliases are a stream's own.
     let Some(aliases) = conn.aliases.as_mut().filter(|_| stream.is_control()) else {
         let Some(out) = conn.output_for(stream, class) else { return false };
-        return encode_publish(out, version, parts).is_ok();
+        return publish.encode_within(version, limit, out).is_ok();
     };
+    let size = publish.encoded_len(version);
+    if size > limit {
+        return false;
+    }
     // Chosen as the packet is written: in the order of the output, each alias is set before it
     // stands alone. [MQTT-3.3.2-7]
-    let parts = match aliases.choose(parts.topic, size + SET_BYTES_MAX <= limit) {
-        AliasUse::Topic => *parts,
-        AliasUse::Set(alias) => PublishParts { topic_alias: Some(alias), ..*parts },
-        AliasUse::Known(alias) => PublishParts { topic: "", topic_alias: Some(alias), ..*parts },
-    };
-    let written = encode_publish(&mut conn.out, version, &parts).is_ok();
+    match aliases.choose(publish.topic, size + SET_BYTES_MAX <= limit) {
+        AliasUse::Topic => {}
+        AliasUse::Set(alias) => publish.properties.topic_alias = Some(alias),
+        AliasUse::Known(alias) => {
+            publish.topic = "";
+            publish.properties.topic_alias = Some(alias);
+        }
+    }
+    let written = publish.encode(version, &mut conn.out).is_ok();
     if !written {
         aliases.forget_all();
     }

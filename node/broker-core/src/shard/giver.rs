@@ -147,7 +147,7 @@ impl Shard {
         // Should the new owner never come for it, the log ends as the session would have.
         session.expires_due =
             session.expiry_secs.map(|secs| now.mono + Duration::from_secs(u64::from(secs)));
-        session.ownership = Ownership::Sealed(Sealed {
+        session.ownership = Ownership::Sealed(Box::new(Sealed {
             to: claim,
             at: now.wall,
             routed: None,
@@ -156,7 +156,7 @@ impl Shard {
             closes_at: None,
             closed: false,
             nudged: true,
-        });
+        }));
         let (client, own) = (session.client.clone(), session.claim);
         self.open.remove(&client);
         self.importing.remove(&no);
@@ -252,7 +252,10 @@ impl Shard {
         now: Now,
     ) {
         let Some(no) = self.sealed_for(client, fragment, claim) else { return };
-        let Some(sealed) = self.sessions.get_mut(&no).and_then(Session::sealed_mut) else { return };
+        let Some(sealed) = self.sessions.get_mut(&no).and_then(|session| session.sealed_mut())
+        else {
+            return;
+        };
         if sealed.routed < Some(head) {
             sealed.routed = Some(head);
             sealed.flushing = false;
@@ -268,14 +271,16 @@ impl Shard {
     /// What any node planned without the owner's routes up to `head` has arrived: logs that waited
     /// for it need no routes any more.
     pub(super) fn flushed(&mut self, owner: NodeKey, head: RouteHead, now: Now) {
-        let waits = |session: &&Session| match session.ownership {
-            Ownership::Sealed(Sealed { to, routed: Some(routed), flushing: true, .. }) => {
-                to.node == owner && routed <= head
+        let waits = |session: &Session| match &session.ownership {
+            Ownership::Sealed(sealed) => {
+                let routed = sealed.routed.is_some_and(|routed| routed <= head);
+                sealed.to.node == owner && sealed.flushing && routed
             }
-            Ownership::Sealed(_) | Ownership::Open => false,
+            Ownership::Open => false,
         };
         let logs = self.sealed.values().filter_map(|no| self.sessions.get(no));
-        let due: Vec<SessionNo> = logs.filter(waits).map(|session| session.no).collect();
+        let due: Vec<SessionNo> =
+            logs.filter(|session| waits(session)).map(|session| session.no).collect();
         for no in due {
             self.begin_closing(no, now);
         }
@@ -317,7 +322,7 @@ impl Shard {
     /// what was said before may be lost, and a log must not stay because nobody knows of it.
     pub(super) fn remind(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let to = match session.ownership {
+        let to = match &session.ownership {
             Ownership::Sealed(sealed) => Some(sealed.to),
             Ownership::Open => session.superseded,
         };
@@ -335,11 +340,12 @@ impl Shard {
 
     /// A link leads to a node that may have forgotten, or never heard, of logs that wait for it.
     pub(super) fn remind_peer(&mut self, peer: NodeKey, now: Now) {
-        let waits = |session: &&Session| match session.ownership {
+        let waits = |session: &Session| match &session.ownership {
             Ownership::Sealed(sealed) => sealed.to.node == peer,
             Ownership::Open => session.superseded.is_some_and(|by| by.node == peer),
         };
-        let mut due: Vec<SessionNo> = self.sessions.values().filter(waits).map(|s| s.no).collect();
+        let mut due: Vec<SessionNo> =
+            self.sessions.values().filter(|session| waits(session)).map(|s| s.no).collect();
         due.sort_unstable();
         for no in due {
             self.remind(no, now);
@@ -355,7 +361,7 @@ impl Shard {
 
     fn sealed_for(&self, client: &ClientKey, fragment: Claim, claim: Claim) -> Option<SessionNo> {
         let no = *self.sealed.get(&(client.clone(), fragment))?;
-        match self.sessions.get(&no)?.ownership {
+        match &self.sessions.get(&no)?.ownership {
             Ownership::Sealed(sealed) if sealed.to == claim => Some(no),
             Ownership::Sealed(_) | Ownership::Open => None,
         }

@@ -24,6 +24,7 @@
 //! | `seek` | asking a session's homes who owns it |
 //! | `admit` | whether a PUBLISH is within what was granted |
 //! | `publish` | PUBLISH and its acknowledgements, inward |
+//! | `pass` | QoS 0, inward and outward at once |
 //! | `deliver` | messages owed, outward |
 //! | `redeliver` | what a member of a shared subscription leaves to the others |
 //! | `subscribe`, `asked` | SUBSCRIBE, UNSUBSCRIBE; filters and topics with prefixes |
@@ -48,13 +49,16 @@ mod deliver;
 mod giver;
 mod lifecycle;
 mod own;
+mod pass;
 mod publish;
 mod redeliver;
 pub mod restore;
 mod seek;
 mod session;
+mod spare;
 pub mod streams;
 mod subscribe;
+mod tally;
 pub mod terms;
 #[cfg(test)]
 mod tests;
@@ -75,7 +79,10 @@ use self::api::{ConnId, ConnectionInfo, HubMail, Mail, Output, SessionNo, ShardC
 use self::connection::Conn;
 use self::delayed::Delayed;
 use self::giver::Pointers;
+use self::pass::Frames;
 use self::session::Session;
+use self::spare::Spare;
+use self::tally::Tally;
 use self::turn::{Effect, Turn};
 use crate::extension::events::EventBudget;
 use crate::planner::Planner;
@@ -86,8 +93,12 @@ pub struct Shard {
     config: ShardConfig,
     shared: Arc<NodeShared>,
     planner: Planner,
-    conns: FxHashMap<ConnId, Conn>,
-    sessions: FxHashMap<SessionNo, Session>,
+    frames: Frames,
+    spare: Spare,
+    tally: Tally,
+    // Boxed: a table grows by moving pointers, and its empty places cost no more than one.
+    conns: FxHashMap<ConnId, Box<Conn>>,
+    sessions: FxHashMap<SessionNo, Box<Session>>,
     /// The session this node owns for a client, if any.
     open: FxHashMap<ClientKey, SessionNo>,
     /// Logs on their way out, by client and the claim they were written under.
@@ -139,6 +150,9 @@ impl Shard {
     pub fn new(config: ShardConfig, shared: Arc<NodeShared>, seed: u64) -> Self {
         Self {
             planner: Planner::new(Arc::clone(&shared)),
+            frames: Frames::default(),
+            spare: Spare::default(),
+            tally: Tally::default(),
             turn: Turn::new(config.count),
             config,
             shared,
@@ -163,7 +177,7 @@ impl Shard {
     /// A transport was accepted.
     pub fn handle_open(&mut self, conn: ConnId, info: ConnectionInfo, now: Now) {
         let conn_state = Conn::new(info, &self.config, now);
-        self.conns.insert(conn, conn_state);
+        self.conns.insert(conn, Box::new(conn_state));
         self.arm_connection(conn, now);
     }
 
@@ -181,7 +195,7 @@ impl Shard {
     /// Whether bytes of this connection would be consumed now. If not, leave them in the socket.
     #[must_use]
     pub fn wants_bytes(&self, conn: ConnId) -> bool {
-        self.conns.get(&conn).is_some_and(Conn::wants_bytes)
+        self.conns.get(&conn).is_some_and(|conn| conn.wants_bytes())
     }
 
     /// The transport ended, or broke.
@@ -192,7 +206,7 @@ impl Shard {
 
     /// The connection's output has fallen below half of the high mark.
     pub fn handle_writable(&mut self, conn: ConnId, now: Now) {
-        if let Some(no) = self.conns.get(&conn).and_then(Conn::session) {
+        if let Some(no) = self.conns.get(&conn).and_then(|conn| conn.session()) {
             self.pump(no, now);
         }
     }
@@ -237,7 +251,10 @@ impl Shard {
                     self.publish_own(message, now);
                 }
             }
-            Mail::Query(query, reply) => reply(self.answer(&query)),
+            Mail::Query(query, reply) => {
+                self.tally.flush(&self.shared);
+                reply(self.answer(&query));
+            }
             Mail::Kick(client) => self.kick(&client, now),
             Mail::Shutdown => self.shut_down(now),
         }
@@ -283,6 +300,7 @@ impl Shard {
             self.handle_handover(self.config.node, &frame, now);
         }
         self.turn.close();
+        self.tally.flush(&self.shared);
     }
 
     /// The next thing for the driver to do, in order.
@@ -301,9 +319,17 @@ impl Shard {
         }
     }
 
-    /// Bytes to write to a connection; the driver removes what it wrote.
+    /// Bytes to write to a connection; the driver removes what it wrote, and says so when that was
+    /// all ([`Shard::output_written`]).
     pub fn output_mut(&mut self, conn: ConnId) -> Option<&mut BytesMut> {
         self.conns.get_mut(&conn).map(|state| &mut state.out)
+    }
+
+    /// Everything in the connection's output was written: it needs no memory now.
+    pub fn output_written(&mut self, conn: ConnId) {
+        if let Some(state) = self.conns.get_mut(&conn) {
+            self.spare.take_back(&mut state.out);
+        }
     }
 
     /// The high mark of a connection's output, in bytes.

@@ -33,7 +33,13 @@ impl Shard {
             stored: StoredReferences::default(),
         });
         let plan = self.planner.plan_own(&message, now, &mut self.turn.batch);
-        self.accept(plan, None, false);
+        if plan.stored {
+            return self.accept(plan, None, false, now);
+        }
+        // Events happen in the middle of what they tell of; they are delivered after it.
+        for (shard, delivery) in plan.deliveries {
+            self.turn.mail(shard, delivery);
+        }
     }
 
     /// A CONNECT was accepted.

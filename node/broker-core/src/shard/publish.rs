@@ -8,7 +8,7 @@ use verge_model::Now;
 use verge_mqtt_proto::message::{Message, StoredReferences};
 use verge_mqtt_proto::session::{Receipt, Will};
 use verge_mqtt_proto::{
-    AckKind, InboundPublish, OwnedPublishProperties, PacketId, QoS, ReasonCode,
+    AckKind, InboundPublish, OwnedPublishProperties, PacketId, QoS, ReasonCode, TopicName,
 };
 use verge_storage::Promise;
 
@@ -29,31 +29,46 @@ impl Shard {
         if !self.admits(via, publish, now) {
             return;
         }
-        self.shared.counters.received(publish.qos);
+        self.tally.received(publish.qos);
         if publish.qos == QoS::ExactlyOnce && self.received_before(via, no, publish) {
             return;
         }
-        let mut topic = publish.topic.to_name();
-        if self.shared.extensions.rewrites.of_publish() || topic.as_str().starts_with('$') {
-            match self.named(via.conn, topic, now) {
-                Named::Topic(named) => topic = named,
+        let mut named = None;
+        if self.shared.extensions.rewrites.of_publish() || publish.topic.starts_with('$') {
+            match self.named(via.conn, publish.topic.to_name(), now) {
+                Named::Topic(topic) => named = Some(topic),
                 Named::Later(later) => return self.publish_later(via, no, publish, later, now),
-                Named::Refused(reason) => return self.refuse_publish(via, no, publish, reason),
+                Named::Refused(reason) => {
+                    return self.refuse_publish(via, no, publish, reason, now);
+                }
             }
         }
         let metrics = &self.shared.extensions.topic_metrics;
-        if metrics.is_active() {
-            metrics.received(topic.as_str(), publish.qos, publish.payload.len());
+        let counted = metrics.is_active();
+        if counted {
+            let topic = named.as_ref().map_or(publish.topic.as_str(), TopicName::as_str);
+            metrics.received(topic, publish.qos, publish.payload.len());
         }
         let Some(session) = self.sessions.get(&no) else { return };
-        let rules = self.shared.rules.for_topic(topic.as_str());
+        let name = named.as_ref().map_or(publish.topic.as_str(), TopicName::as_str);
+        let topic = self.planner.topic(name, &session.client.client_id);
+        let mut served = None;
+        if publish.qos == QoS::AtMostOnce && !publish.retain && !counted {
+            if self.pass_on(&topic, publish) {
+                self.planner.keep(topic);
+                return;
+            }
+            served = Some(self.config.index);
+        }
+        let Some(session) = self.sessions.get(&no) else { return };
+        let rules = topic.rules;
         let expiry = publish.properties.message_expiry_interval;
         let message = Arc::new(Message {
             id: self.shared.next_message_id(),
             publisher: Arc::clone(&session.client.client_id),
             stamp: self.shared.stamp(now.wall),
             expires_at: expiry.map(|secs| now.wall + Duration::from_secs(u64::from(secs))),
-            topic,
+            topic: topic.name.clone(),
             qos: publish.qos,
             retain: publish.retain,
             class: rules.class,
@@ -62,7 +77,9 @@ impl Shard {
             stored: StoredReferences::default(),
         });
         let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.info.promise));
-        let plan = self.planner.plan(&message, Origin::Here, now, &mut self.turn.batch);
+        let batch = &mut self.turn.batch;
+        let plan = self.planner.plan_accepted(&topic, &message, served, now, batch);
+        self.planner.keep(topic);
         if let Some(promise) = promise.filter(|_| plan.stored) {
             self.turn.promise(promise);
         }
@@ -73,7 +90,7 @@ impl Shard {
         } else {
             ReasonCode::Success
         };
-        self.answer_publish(via, no, publish, plan, (reason, promise));
+        self.answer_publish(via, no, publish, plan, (reason, promise), now);
     }
 
     /// Hands out what a PUBLISH caused, and acknowledges it.
@@ -84,11 +101,12 @@ impl Shard {
         publish: &InboundPublish<'_>,
         plan: Plan,
         (reason, promise): (ReasonCode, Option<Promise>),
+        now: Now,
     ) {
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(packet_id)) => {
                 let kind = AckKind::Puback;
-                self.accept(plan, Some((via, kind, packet_id, reason)), false);
+                self.accept(plan, Some((via, kind, packet_id, reason)), false, now);
             }
             (QoS::ExactlyOnce, Some(packet_id)) => {
                 let durable = self.sessions.get(&no).is_some_and(|session| session.is_durable());
@@ -97,10 +115,10 @@ impl Shard {
                     self.turn.promise(promise.unwrap_or_default());
                 }
                 let kind = AckKind::Pubrec;
-                self.accept(plan, Some((via, kind, packet_id, reason)), durable);
+                self.accept(plan, Some((via, kind, packet_id, reason)), durable, now);
             }
             (QoS::AtMostOnce | QoS::AtLeastOnce | QoS::ExactlyOnce, _) => {
-                self.accept(plan, None, false);
+                self.accept(plan, None, false, now);
             }
         }
     }
@@ -120,12 +138,13 @@ impl Shard {
         no: SessionNo,
         publish: &InboundPublish<'_>,
         reason: ReasonCode,
+        now: Now,
     ) {
         let told = self.conns.get(&via.conn).is_some_and(|conn| conn.version().is_v5());
         if !told {
             let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
             let answer = (ReasonCode::Success, promise);
-            return self.answer_publish(via, no, publish, Plan::default(), answer);
+            return self.answer_publish(via, no, publish, Plan::default(), answer, now);
         }
         let Some(packet_id) = publish.packet_id else { return };
         let kind = match publish.qos {
@@ -136,7 +155,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(&no).filter(|_| kind == AckKind::Pubrec) {
             session.forget_received(via.stream, packet_id);
         }
-        self.accept(Plan::default(), Some((via, kind, packet_id, reason)), false);
+        self.accept(Plan::default(), Some((via, kind, packet_id, reason)), false, now);
     }
 
     /// Publishes a Will, or a message of the node itself.
@@ -176,10 +195,10 @@ impl Shard {
             self.turn.promise(rules.promise.unwrap_or_default());
         }
         self.send_transients(&plan);
-        self.accept(plan, None, false);
+        self.accept(plan, None, false, now);
     }
 
-    /// Hands out a plan's deliveries and acknowledges the PUBLISH: at once if nothing about it is
+    /// Acknowledges the PUBLISH and hands out its plan's deliveries: at once if nothing about it is
     /// stored and nothing before it waits, else when the batch is durable. A publication never
     /// passes an earlier one of the same shard [MQTT-4.6.0-6], unless both are QoS 0.
     pub(super) fn accept(
@@ -187,21 +206,22 @@ impl Shard {
         plan: Plan,
         ack: Option<(Via, AckKind, PacketId, ReasonCode)>,
         stored: bool,
+        now: Now,
     ) {
         let Plan { deliveries, stored: rows, .. } = plan;
         let waits = rows || stored || (ack.is_some() && self.turn.is_waiting());
         if !waits {
-            self.hand_out(deliveries);
             if let Some((via, kind, packet_id, reason)) = ack {
                 self.acknowledge(via, kind, packet_id, reason);
             }
+            self.hand_out(deliveries, now);
             return;
-        }
-        if !deliveries.is_empty() {
-            self.turn.when_durable(Effect::Deliver(deliveries));
         }
         if let Some((via, kind, packet_id, reason)) = ack {
             self.turn.when_durable(Effect::Acknowledge { via, kind, packet_id, reason });
+        }
+        if !deliveries.is_empty() {
+            self.turn.when_durable(Effect::Deliver(deliveries));
         }
     }
 

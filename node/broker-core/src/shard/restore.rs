@@ -280,7 +280,7 @@ impl Shard {
             }
             SessionState::Sealed { to, sealed_at } => {
                 session.will_due = None;
-                session.ownership = Ownership::Sealed(Sealed {
+                session.ownership = Ownership::Sealed(Box::new(Sealed {
                     to,
                     at: sealed_at,
                     routed: None,
@@ -289,12 +289,12 @@ impl Shard {
                     closes_at: None,
                     closed: false,
                     nudged: false,
-                });
+                }));
                 session.reminder = Some((now.mono, REMINDER_FIRST));
                 self.sealed.insert((record.client, record.claim), no);
             }
         }
-        self.sessions.insert(no, session);
+        self.sessions.insert(no, Box::new(session));
         for (filter, subscription) in subscriptions {
             self.route(no, StreamTag::CONTROL, &filter, subscription);
         }

@@ -35,7 +35,7 @@ impl Shard {
             // Served already; its answer is for an older session elsewhere.
             Lookup::Clean(_) => false,
         };
-        self.lookups.values().filter(waits).count()
+        self.lookups.values().filter(|session| waits(session)).count()
     }
 
     pub(super) fn ask_homes(&mut self, ticket: u64, lookup: Lookup, now: Now) {

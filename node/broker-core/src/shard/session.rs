@@ -34,12 +34,12 @@ const SETTLED_AGE: Duration = Duration::from_secs(10);
 const SEEN_MAX: usize = 65_536;
 
 /// Who owns the session's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ownership {
     /// This node.
     Open,
-    /// The owner of a greater claim; the log is kept until that owner has it.
-    Sealed(Sealed),
+    /// The owner of a greater claim; the log is kept until that owner has it. Boxed: few are.
+    Sealed(Box<Sealed>),
 }
 
 /// A log on its way out.
@@ -235,7 +235,7 @@ impl Session {
 
     /// The header row.
     pub(crate) fn record(&self) -> SessionRecord {
-        let state = match self.ownership {
+        let state = match &self.ownership {
             Ownership::Open => SessionState::Open,
             Ownership::Sealed(sealed) => {
                 SessionState::Sealed { to: sealed.to, sealed_at: sealed.at }
@@ -314,14 +314,14 @@ impl Session {
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
         let imports = self.fragments.values().filter(|_| !self.is_sealed());
         let imports = imports.filter_map(|fragment| fragment.import.poll_timeout());
-        let sealed = match self.ownership {
+        let sealed = match &self.ownership {
             Ownership::Open => None,
-            Ownership::Sealed(Sealed { closed: true, .. }) => None,
-            Ownership::Sealed(Sealed { closes_at: Some(at), .. }) => Some(at),
-            Ownership::Sealed(Sealed {
-                routed: Some(_), flushing: false, linger_until, ..
-            }) => Some(linger_until),
-            Ownership::Sealed(_) => None,
+            Ownership::Sealed(sealed) => match **sealed {
+                Sealed { closed: true, .. } => None,
+                Sealed { closes_at: Some(at), .. } => Some(at),
+                Sealed { routed: Some(_), flushing: false, linger_until, .. } => Some(linger_until),
+                Sealed { .. } => None,
+            },
         };
         let pending = self.pending.as_ref().map(|pending| pending.deadline);
         let seen = self.seen.until.filter(|_| self.fragments.is_empty());

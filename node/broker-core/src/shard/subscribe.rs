@@ -252,7 +252,7 @@ impl Shard {
             return;
         }
         let packet = out.freeze();
-        let durable = self.sessions.get(&no).is_some_and(super::Session::is_durable);
+        let durable = self.sessions.get(&no).is_some_and(|session| session.is_durable());
         if durable || self.turn.is_waiting() {
             let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
             self.turn.promise(promise.unwrap_or_default());

@@ -26,6 +26,8 @@ use verge_model::limits::MQTT_REMAINING_LENGTH_MAX;
 use self::error::{DecodeError, EncodeError};
 use self::fixed_header::FixedHeader;
 use self::string::{Measure, Reader, Sink};
+use crate::packet::ack::{Ack, AckKind};
+use crate::packet::publish::Publish;
 use crate::packet::{Packet, PacketType};
 use crate::topic::TOPIC_LEVELS_MAX;
 
@@ -121,13 +123,19 @@ pub fn decode<'a>(
     limits: &DecodeLimits,
 ) -> Result<Option<(Packet<'a>, usize)>, DecodeError> {
     let Some(header) = FixedHeader::decode(input)? else { return Ok(None) };
-    header.check_flags(version)?;
-    header.check_size(limits)?;
-    let size = header.packet_size();
-    let Some(body) = input.get(header.header_size..size) else { return Ok(None) };
+    decode_after(&header, input, version, limits)
+}
 
+/// As [`decode`], when the fixed header has been read.
+pub(crate) fn decode_after<'a>(
+    header: &FixedHeader,
+    input: &'a [u8],
+    version: ProtocolVersion,
+    limits: &DecodeLimits,
+) -> Result<Option<(Packet<'a>, usize)>, DecodeError> {
+    let Some(body) = body_after(header, input, version, limits)? else { return Ok(None) };
     let mut reader = Reader::new(body);
-    let packet = Packet::decode_body(&header, &mut reader, version, limits)?;
+    let packet = Packet::decode_body(header, &mut reader, version, limits)?;
     if !reader.is_empty() {
         return Err(DecodeError::TrailingBytes(reader.len()));
     }
@@ -135,7 +143,55 @@ pub fn decode<'a>(
     if version.is_v5() && !header.is_minimal {
         return Err(DecodeError::VarintNotMinimal);
     }
-    Ok(Some((packet, size)))
+    Ok(Some((packet, header.packet_size())))
+}
+
+/// The first packet of `input`, a PUBLISH as its fixed header says: most packets are, and need not
+/// take the room of the largest.
+pub(crate) fn decode_publish<'a>(
+    header: &FixedHeader,
+    input: &'a [u8],
+    version: ProtocolVersion,
+    limits: &DecodeLimits,
+) -> Result<Option<Publish<'a>>, DecodeError> {
+    let Some(body) = body_after(header, input, version, limits)? else { return Ok(None) };
+    let publish = Publish::decode(header.flags, &mut Reader::new(body), version, limits)?;
+    if version.is_v5() && !header.is_minimal {
+        return Err(DecodeError::VarintNotMinimal);
+    }
+    Ok(Some(publish))
+}
+
+/// As [`decode_publish`], for an acknowledgement.
+pub(crate) fn decode_ack<'a>(
+    kind: AckKind,
+    header: &FixedHeader,
+    input: &'a [u8],
+    version: ProtocolVersion,
+    limits: &DecodeLimits,
+) -> Result<Option<Ack<'a>>, DecodeError> {
+    let Some(body) = body_after(header, input, version, limits)? else { return Ok(None) };
+    let mut reader = Reader::new(body);
+    let ack = Ack::decode(kind, &mut reader, version)?;
+    if !reader.is_empty() {
+        return Err(DecodeError::TrailingBytes(reader.len()));
+    }
+    if version.is_v5() && !header.is_minimal {
+        return Err(DecodeError::VarintNotMinimal);
+    }
+    Ok(Some(ack))
+}
+
+/// What follows the fixed header, if all of it is there.
+fn body_after<'a>(
+    header: &FixedHeader,
+    input: &'a [u8],
+    version: ProtocolVersion,
+    limits: &DecodeLimits,
+) -> Result<Option<&'a [u8]>, DecodeError> {
+    header.check_flags(version)?;
+    header.check_size(limits)?;
+    Ok(input.get(header.header_size..header.packet_size()))
 }
 
 /// A packet that can be written.
@@ -154,6 +210,11 @@ pub trait Encode: Sized {
     /// Writes variable header and payload. Called once to measure and once to write.
     fn write_body<S: Sink>(&self, version: ProtocolVersion, out: &mut S);
 
+    /// Counts what [`write_body`](Self::write_body) will write.
+    fn measure(&self, version: ProtocolVersion) -> Measure {
+        Measure::of_body(self, version)
+    }
+
     /// The packet without what a sender leaves out when it would not fit: Reason String and User
     /// Properties of responses. [MQTT-3.2.2-19] [MQTT-3.4.2-2]
     fn trimmed(&self) -> Option<Self> {
@@ -162,8 +223,7 @@ pub trait Encode: Sized {
 
     /// The size of the whole packet, fixed header included.
     fn encoded_len(&self, version: ProtocolVersion) -> usize {
-        let mut measure = Measure::default();
-        self.write_body(version, &mut measure);
+        let measure = self.measure(version);
         1 + varint::encoded_len(measure.len()) + measure.len()
     }
 
@@ -174,8 +234,7 @@ pub trait Encode: Sized {
     /// The packet cannot be written in this version; `out` is as before.
     fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) -> Result<usize, EncodeError> {
         let packet_type = self.packet_type();
-        let mut measure = Measure::default();
-        self.write_body(version, &mut measure);
+        let measure = self.measure(version);
         if measure.has_overlong_field() {
             return Err(EncodeError::FieldTooLong);
         }

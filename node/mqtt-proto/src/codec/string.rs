@@ -9,6 +9,7 @@ use verge_model::limits::MQTT_STRING_BYTES_MAX;
 
 use super::error::DecodeError;
 use super::varint;
+use super::{Encode, ProtocolVersion};
 use crate::packet::fields::PacketId;
 
 /// What is left of a body, or of a part of it.
@@ -140,10 +141,12 @@ pub trait Sink {
 }
 
 impl Sink for BytesMut {
+    #[inline]
     fn put_u8(&mut self, value: u8) {
         BufMut::put_u8(self, value);
     }
 
+    #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
@@ -157,6 +160,18 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// Counts the body of a packet.
+    pub(crate) fn of_body<P: Encode>(packet: &P, version: ProtocolVersion) -> Self {
+        let mut measure = Self::default();
+        packet.write_body(version, &mut measure);
+        measure
+    }
+
+    /// Counts bytes of whatever kind.
+    pub(crate) const fn skip(&mut self, bytes: usize) {
+        self.len += bytes;
+    }
+
     /// Bytes so far.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::codec::reason_code::ReasonCode;
+use crate::packet::ack::{Ack, AckKind};
 use crate::packet::auth::Auth;
 use crate::packet::connect::Connect;
 use crate::packet::disconnect::Disconnect;
@@ -61,6 +62,18 @@ pub enum Event<'a> {
     Disconnect(Disconnect<'a>),
     /// A step of enhanced authentication.
     Auth(Auth<'a>),
+}
+
+impl Event<'_> {
+    pub(super) fn of_ack(ack: &Ack<'_>) -> Self {
+        let (packet_id, reason) = (ack.packet_id, ack.reason);
+        match ack.kind {
+            AckKind::Puback => Self::Puback { packet_id, reason },
+            AckKind::Pubrec => Self::Pubrec { packet_id, reason },
+            AckKind::Pubrel => Self::Pubrel { packet_id, reason },
+            AckKind::Pubcomp => Self::Pubcomp { packet_id, reason },
+        }
+    }
 }
 
 /// An Application Message from a client, with its topic whether or not an alias was used.

@@ -47,8 +47,11 @@ use self::keep_alive::{KeepAlive, server_keep_alive};
 use self::receive_maximum::ReceiveWindow;
 use crate::codec::fixed_header::FixedHeader;
 use crate::codec::reason_code::ReasonCode;
-use crate::codec::{DecodeLimits, PACKET_BYTES_MAX, ProtocolVersion, decode};
-use crate::packet::ack::{Ack, AckKind};
+use crate::codec::{
+    DecodeLimits, PACKET_BYTES_MAX, ProtocolVersion, decode, decode_ack, decode_after,
+    decode_publish,
+};
+use crate::packet::ack::AckKind;
 use crate::packet::auth::Auth;
 use crate::packet::connect::RECEIVE_MAXIMUM_DEFAULT;
 use crate::packet::disconnect::Disconnect;
@@ -404,17 +407,26 @@ impl Connection {
         input: &'a [u8],
     ) -> Result<Option<(Event<'a>, usize)>, CloseCause> {
         let version = self.version().unwrap_or(ProtocolVersion::V4);
-        self.refuse_by_header(input)?;
+        let Some(header) = FixedHeader::decode(input)? else { return Ok(None) };
+        refuse_by_type(header.packet_type)?;
         let limits = self.limits(self.config.packet_bytes_max);
-        let Some((packet, size)) = decode(input, version, &limits)? else { return Ok(None) };
+        let size = header.packet_size();
+        if header.packet_type == PacketType::Publish {
+            let Some(publish) = decode_publish(&header, input, version, &limits)? else {
+                return Ok(None);
+            };
+            return Ok(Some((Event::Publish(self.on_publish(publish)?), size)));
+        }
+        if let Some(kind) = AckKind::of(header.packet_type) {
+            let ack = decode_ack(kind, &header, input, version, &limits)?;
+            return Ok(ack.map(|ack| (Event::of_ack(&ack), size)));
+        }
+        let Some((packet, size)) = decode_after(&header, input, version, &limits)? else {
+            return Ok(None);
+        };
         let event = match packet {
             Packet::Publish(publish) => Event::Publish(self.on_publish(publish)?),
-            Packet::Ack(Ack { kind, packet_id, reason, .. }) => match kind {
-                AckKind::Puback => Event::Puback { packet_id, reason },
-                AckKind::Pubrec => Event::Pubrec { packet_id, reason },
-                AckKind::Pubrel => Event::Pubrel { packet_id, reason },
-                AckKind::Pubcomp => Event::Pubcomp { packet_id, reason },
-            },
+            Packet::Ack(ack) => Event::of_ack(&ack),
             Packet::Subscribe(subscribe) => Event::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => Event::Unsubscribe(unsubscribe),
             Packet::Pingreq => Event::Pingreq,
@@ -433,31 +445,6 @@ impl Connection {
             }
         };
         Ok(Some((event, size)))
-    }
-
-    /// Refuses by its type what a connected client never sends, before its body arrives.
-    fn refuse_by_header(&self, input: &[u8]) -> Result<(), CloseCause> {
-        let Ok(Some(FixedHeader { packet_type, .. })) = FixedHeader::decode(input) else {
-            // Incomplete, or for the decoder to complain about.
-            return Ok(());
-        };
-        match packet_type {
-            PacketType::Connect => Err(CloseCause::SecondConnect),
-            PacketType::Connack
-            | PacketType::Suback
-            | PacketType::Unsuback
-            | PacketType::Pingresp => Err(CloseCause::NotForServer(packet_type)),
-            PacketType::Publish
-            | PacketType::Puback
-            | PacketType::Pubrec
-            | PacketType::Pubrel
-            | PacketType::Pubcomp
-            | PacketType::Subscribe
-            | PacketType::Unsubscribe
-            | PacketType::Pingreq
-            | PacketType::Disconnect
-            | PacketType::Auth => Ok(()),
-        }
     }
 
     fn on_publish<'a>(&mut self, publish: Publish<'a>) -> Result<InboundPublish<'a>, CloseCause> {
@@ -538,4 +525,24 @@ fn inbound_publish<'a>(
         properties: publish.properties,
         payload: publish.payload,
     })
+}
+
+/// Refuses by its type what a connected client never sends, before its body arrives.
+fn refuse_by_type(packet_type: PacketType) -> Result<(), CloseCause> {
+    match packet_type {
+        PacketType::Connect => Err(CloseCause::SecondConnect),
+        PacketType::Connack | PacketType::Suback | PacketType::Unsuback | PacketType::Pingresp => {
+            Err(CloseCause::NotForServer(packet_type))
+        }
+        PacketType::Publish
+        | PacketType::Puback
+        | PacketType::Pubrec
+        | PacketType::Pubrel
+        | PacketType::Pubcomp
+        | PacketType::Subscribe
+        | PacketType::Unsubscribe
+        | PacketType::Pingreq
+        | PacketType::Disconnect
+        | PacketType::Auth => Ok(()),
+    }
 }

@@ -8,7 +8,7 @@ use crate::codec::property::{
     put_user_properties, write_section,
 };
 use crate::codec::reason_code::ReasonCode;
-use crate::codec::string::{Reader, Sink};
+use crate::codec::string::{Measure, Reader, Sink};
 use crate::codec::{Encode, ProtocolVersion};
 
 /// Which acknowledgement of a PUBLISH.
@@ -25,6 +25,28 @@ pub enum AckKind {
 }
 
 impl AckKind {
+    /// The acknowledgement that is this packet, if it is one.
+    #[must_use]
+    pub const fn of(packet_type: PacketType) -> Option<Self> {
+        match packet_type {
+            PacketType::Puback => Some(Self::Puback),
+            PacketType::Pubrec => Some(Self::Pubrec),
+            PacketType::Pubrel => Some(Self::Pubrel),
+            PacketType::Pubcomp => Some(Self::Pubcomp),
+            PacketType::Connect
+            | PacketType::Connack
+            | PacketType::Publish
+            | PacketType::Subscribe
+            | PacketType::Suback
+            | PacketType::Unsubscribe
+            | PacketType::Unsuback
+            | PacketType::Pingreq
+            | PacketType::Pingresp
+            | PacketType::Disconnect
+            | PacketType::Auth => None,
+        }
+    }
+
     /// Its packet.
     #[must_use]
     pub const fn packet_type(self) -> PacketType {
@@ -90,6 +112,11 @@ impl<'a> Ack<'a> {
         Self { kind, packet_id, reason, properties }
     }
 
+    /// Whether it is its identifier alone.
+    fn is_short(&self, version: ProtocolVersion) -> bool {
+        !version.is_v5() || self.reason == ReasonCode::Success && self.properties.is_empty()
+    }
+
     pub(crate) fn decode(
         kind: AckKind,
         reader: &mut Reader<'a>,
@@ -130,7 +157,7 @@ impl Encode for Ack<'_> {
 
     fn write_body<S: Sink>(&self, version: ProtocolVersion, out: &mut S) {
         out.put_u16(self.packet_id.get());
-        if !version.is_v5() {
+        if self.is_short(version) {
             return;
         }
         let has_properties = !self.properties.is_empty();
@@ -144,5 +171,14 @@ impl Encode for Ack<'_> {
 
     fn trimmed(&self) -> Option<Self> {
         Some(Self::new(self.kind, self.packet_id, self.reason))
+    }
+
+    fn measure(&self, version: ProtocolVersion) -> Measure {
+        if self.is_short(version) {
+            let mut measure = Measure::default();
+            measure.skip(2);
+            return measure;
+        }
+        Measure::of_body(self, version)
     }
 }

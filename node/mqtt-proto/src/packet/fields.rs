@@ -21,6 +21,9 @@ pub enum QoS {
 }
 
 impl QoS {
+    /// Every level, ascending.
+    pub const ALL: [Self; 3] = [Self::AtMostOnce, Self::AtLeastOnce, Self::ExactlyOnce];
+
     /// The level `bits` stands for; none for 3, which is reserved.
     #[must_use]
     pub const fn from_bits(bits: u8) -> Option<Self> {

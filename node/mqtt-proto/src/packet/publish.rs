@@ -15,7 +15,7 @@ use crate::codec::property::{
     put_binary, put_flag, put_str, put_u16, put_u32, put_user_properties, put_varint,
     write_section,
 };
-use crate::codec::string::{Reader, Sink};
+use crate::codec::string::{Measure, Reader, Sink};
 use crate::codec::{DecodeLimits, Encode, ProtocolVersion};
 use crate::topic::name::check_topic_name;
 
@@ -89,6 +89,21 @@ impl<'a> Publish<'a> {
     }
 }
 
+impl PublishProperties<'_> {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.payload_format_indicator.is_none()
+            && self.message_expiry_interval.is_none()
+            && self.topic_alias.is_none()
+            && self.response_topic.is_none()
+            && self.correlation_data.is_none()
+            && self.user_properties.is_empty()
+            && self.subscription_ids.is_empty()
+            && self.content_type.is_none()
+    }
+}
+
 impl<'a> PublishProperties<'a> {
     fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         // Most messages have none.
@@ -151,9 +166,26 @@ impl Encode for Publish<'_> {
             out.put_u16(packet_id.get());
         }
         if version.is_v5() {
-            write_section(out, &self.properties);
+            if self.properties.is_empty() {
+                out.put_u8(0);
+            } else {
+                write_section(out, &self.properties);
+            }
         }
         out.put_slice(self.payload);
+    }
+
+    /// Most messages have no properties, and need not be measured by parts.
+    fn measure(&self, version: ProtocolVersion) -> Measure {
+        if version.is_v5() && !self.properties.is_empty() {
+            return Measure::of_body(self, version);
+        }
+        let mut measure = Measure::default();
+        measure.put_str(self.topic);
+        measure.skip(if self.packet_id.is_some() { 2 } else { 0 });
+        measure.skip(usize::from(version.is_v5()));
+        measure.skip(self.payload.len());
+        measure
     }
 }
 
@@ -176,7 +208,11 @@ impl OwnedPublishProperties {
     /// Whether there is nothing to forward.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        self.payload_format_indicator.is_none()
+            && self.content_type.is_none()
+            && self.response_topic.is_none()
+            && self.correlation_data.is_none()
+            && self.user_properties.is_empty()
     }
 }
 

@@ -7,7 +7,7 @@
 //!                              └────┘ PUBLISH again: acknowledge only
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
 use crate::PacketId;
 
@@ -23,24 +23,36 @@ pub enum Receipt {
 /// The packet ids a client has used for QoS 2 messages and not yet released.
 #[derive(Debug, Clone, Default)]
 pub struct Inbound {
-    received: BTreeSet<PacketId>,
+    /// Ascending. Clients count upwards and release in order, so that most come and go at the ends.
+    received: VecDeque<PacketId>,
 }
 
 impl Inbound {
     /// Notes a QoS 2 PUBLISH. The caller stores the id in the same batch as the message.
     pub fn handle_publish(&mut self, id: PacketId) -> Receipt {
-        if self.received.insert(id) { Receipt::Fresh } else { Receipt::Again }
+        if self.received.back().is_none_or(|last| *last < id) {
+            self.received.push_back(id);
+            return Receipt::Fresh;
+        }
+        match self.received.binary_search(&id) {
+            Ok(_) => Receipt::Again,
+            Err(place) => {
+                self.received.insert(place, id);
+                Receipt::Fresh
+            }
+        }
     }
 
     /// Notes a PUBREL; false if no message with this id was pending (answered with 0x92 in
     /// MQTT 5.0). The caller deletes the stored id before it answers.
     pub fn handle_pubrel(&mut self, id: PacketId) -> bool {
-        self.received.remove(&id)
+        let place = self.received.binary_search(&id);
+        place.is_ok_and(|place| self.received.remove(place).is_some())
     }
 
     /// Takes back a PUBLISH that could not be stored, so that its retransmission is fresh.
     pub fn forget(&mut self, id: PacketId) {
-        self.received.remove(&id);
+        self.handle_pubrel(id);
     }
 
     /// The pending ids, ascending.
@@ -63,7 +75,10 @@ impl Inbound {
 
 impl FromIterator<PacketId> for Inbound {
     fn from_iter<I: IntoIterator<Item = PacketId>>(ids: I) -> Self {
-        Self { received: ids.into_iter().collect() }
+        let mut received: Vec<_> = ids.into_iter().collect();
+        received.sort_unstable();
+        received.dedup();
+        Self { received: received.into() }
     }
 }
 

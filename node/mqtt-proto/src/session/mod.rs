@@ -6,6 +6,7 @@
 //! decide to storage before it acts on it.
 
 pub mod inbound;
+mod inflight;
 pub mod outbound;
 pub mod packet_id;
 pub mod stream_tag;

@@ -17,13 +17,13 @@
 //! | released | PUBCOMP | settled | deletes the row |
 //! | published, released | new connection | same | sends PUBLISH with DUP, or PUBREL, again [MQTT-4.4.0-1] |
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use verge_model::{Epoch, MessageId, UnixMillis};
 
+use super::inflight::InflightList;
 use super::packet_id::PacketIds;
 use super::stream_tag::StreamTag;
 use crate::message::Message;
@@ -78,9 +78,9 @@ pub struct Inflight {
     /// How far it has come.
     pub state: InflightState,
     /// Whether the present connection was told of it.
-    sent: bool,
+    pub(super) sent: bool,
     /// Whether any connection may have been told of it: the next PUBLISH is a DUP.
-    dup: bool,
+    pub(super) dup: bool,
 }
 
 /// What waits for older logs of the session to be imported. What is in flight never does: the client
@@ -142,11 +142,7 @@ pub struct Outbound {
     /// Imported entries, before `queue` in the order.
     older: VecDeque<Entry>,
     queue: VecDeque<Entry>,
-    inflight: FxHashMap<PacketId, Inflight>,
-    /// Ids of `inflight` in order: what a new connection is told, and in which order.
-    order: BTreeMap<OrderKey, PacketId>,
-    /// Entries of `order` that the present connection was not yet told of.
-    unsent: BTreeMap<OrderKey, PacketId>,
+    inflight: InflightList,
     /// How many sent, unacknowledged messages the client takes (its Receive Maximum).
     receive_maximum: u16,
     /// How many it has taken now.
@@ -165,9 +161,7 @@ impl Outbound {
             ids: PacketIds::new(epoch),
             older: VecDeque::new(),
             queue: VecDeque::new(),
-            inflight: FxHashMap::default(),
-            order: BTreeMap::new(),
-            unsent: BTreeMap::new(),
+            inflight: InflightList::default(),
             receive_maximum: 0,
             outstanding: 0,
             held: Hold::None,
@@ -194,17 +188,19 @@ impl Outbound {
         self.bytes += entry.message.queue_bytes();
         let lane = if entry.order.lane == 0 { &mut self.older } else { &mut self.queue };
         // Imports and loads come in order; a late row finds its place.
-        let at = lane.partition_point(|other| other.order < entry.order);
-        lane.insert(at, entry);
+        if lane.back().is_none_or(|last| last.order < entry.order) {
+            lane.push_back(entry);
+        } else {
+            let at = lane.partition_point(|other| other.order < entry.order);
+            lane.insert(at, entry);
+        }
     }
 
     /// Takes an entry in flight, as loaded from storage or imported with its packet id.
     pub fn push_inflight(&mut self, id: PacketId, entry: Entry, state: InflightState) {
         self.bytes += entry.message.queue_bytes();
-        self.order.insert(entry.order, id);
-        self.unsent.insert(entry.order, id);
-        let old = self.inflight.insert(id, Inflight { entry, state, sent: false, dup: true });
-        debug_assert!(old.is_none(), "bands keep packet ids of fragments apart");
+        debug_assert!(!self.inflight.contains(id), "bands keep packet ids of fragments apart");
+        self.inflight.insert(id, Inflight { entry, state, sent: false, dup: true });
     }
 
     /// A connection serves the session from now on: everything in flight is to be sent again, and
@@ -212,12 +208,7 @@ impl Outbound {
     pub fn connected(&mut self, receive_maximum: u16) {
         self.receive_maximum = receive_maximum;
         self.outstanding = 0;
-        self.unsent = self.order.clone();
-        for id in self.order.values() {
-            if let Some(inflight) = self.inflight.get_mut(id) {
-                inflight.sent = false;
-            }
-        }
+        self.inflight.forget_sent();
     }
 
     /// No connection serves the session from now on: nothing is sent.
@@ -231,10 +222,16 @@ impl Outbound {
         self.held = held;
     }
 
+    /// Whether there may be a [next step](Self::next_step), or something at the front that can only
+    /// be dropped.
+    #[must_use]
+    pub fn may_send(&self) -> bool {
+        self.inflight.has_unsent() || self.front().is_some()
+    }
+
     /// The next thing to send, while the client's Receive Maximum allows; the caller sends it.
     pub fn next_step(&mut self) -> Option<Step> {
-        if let Some((&order, &id)) = self.unsent.first_key_value() {
-            let inflight = self.inflight.get_mut(&id).expect("`unsent` names entries in flight");
+        if let Some((id, inflight)) = self.inflight.next_unsent() {
             let limit = match inflight.state {
                 InflightState::Published => self.receive_maximum,
                 // A PUBREL is not held back by flow control [MQTT-4.9.0-3].
@@ -245,7 +242,6 @@ impl Outbound {
                 return None;
             }
             self.outstanding += 1;
-            self.unsent.remove(&order);
             inflight.sent = true;
             return Some(match inflight.state {
                 InflightState::Published => Step::PublishAgain(id),
@@ -256,10 +252,9 @@ impl Outbound {
             return None;
         }
         self.front()?;
-        let id = self.ids.allocate(|id| self.inflight.contains_key(&id))?;
+        let id = self.ids.allocate(|id| self.inflight.contains(id))?;
         let lane = if self.older.is_empty() { &mut self.queue } else { &mut self.older };
         let entry = lane.pop_front().expect("the lane has a front");
-        self.order.insert(entry.order, id);
         let state = InflightState::Published;
         self.inflight.insert(id, Inflight { entry, state, sent: true, dup: false });
         self.outstanding += 1;
@@ -287,13 +282,13 @@ impl Outbound {
     /// What is in flight under this id.
     #[must_use]
     pub fn inflight(&self, id: PacketId) -> Option<&Inflight> {
-        self.inflight.get(&id)
+        self.inflight.get(id)
     }
 
     /// Notes that the PUBLISH under this id is being written: from now on it is a DUP.
     /// Returns whether this one is a DUP, or `None` if it is no longer due.
     pub fn publishing(&mut self, id: PacketId) -> Option<bool> {
-        let inflight = self.inflight.get_mut(&id)?;
+        let inflight = self.inflight.get_mut(id)?;
         if inflight.state != InflightState::Published || !inflight.sent {
             return None;
         }
@@ -302,7 +297,7 @@ impl Outbound {
 
     /// PUBACK: the settled entry, or `None` if no QoS 1 message with this id was published.
     pub fn handle_puback(&mut self, id: PacketId) -> Option<Entry> {
-        let inflight = self.inflight.get(&id)?;
+        let inflight = self.inflight.get(id)?;
         let due = inflight.entry.qos == QoS::AtLeastOnce
             && inflight.state == InflightState::Published
             && inflight.sent;
@@ -311,7 +306,7 @@ impl Outbound {
 
     /// PUBREC, with whether its reason code is below 0x80.
     pub fn handle_pubrec(&mut self, id: PacketId, success: bool) -> Received {
-        let Some(inflight) = self.inflight.get_mut(&id) else { return Received::Unknown };
+        let Some(inflight) = self.inflight.get_mut(id) else { return Received::Unknown };
         if inflight.entry.qos != QoS::ExactlyOnce || !inflight.sent {
             return Received::Unknown;
         }
@@ -331,21 +326,18 @@ impl Outbound {
 
     /// PUBCOMP: the settled entry, or `None` if no message with this id was released.
     pub fn handle_pubcomp(&mut self, id: PacketId) -> Option<Entry> {
-        let inflight = self.inflight.get(&id)?;
+        let inflight = self.inflight.get(id)?;
         if inflight.state == InflightState::Released { self.settle(id) } else { None }
     }
 
     /// Removes everything, in order: in flight with packet id and state, then queued.
     pub fn drain(&mut self) -> Vec<(Entry, Option<(PacketId, InflightState)>)> {
         let mut all = Vec::with_capacity(self.len());
-        for id in std::mem::take(&mut self.order).into_values() {
-            if let Some(inflight) = self.inflight.remove(&id) {
-                all.push((inflight.entry, Some((id, inflight.state))));
-            }
+        for (id, inflight) in self.inflight.drain() {
+            all.push((inflight.entry, Some((id, inflight.state))));
         }
         let queued = self.older.drain(..).chain(self.queue.drain(..));
         all.extend(queued.map(|entry| (entry, None)));
-        self.unsent.clear();
         self.outstanding = 0;
         self.bytes = 0;
         all
@@ -357,9 +349,10 @@ impl Outbound {
         &self,
         after: OrderKey,
     ) -> impl Iterator<Item = (&Entry, Option<(PacketId, InflightState)>)> {
-        let inflight = self.order.values().filter_map(|id| {
-            self.inflight.get(id).map(|inflight| (&inflight.entry, Some((*id, inflight.state))))
-        });
+        let inflight = self
+            .inflight
+            .iter()
+            .map(|(id, inflight)| (&inflight.entry, Some((id, inflight.state))));
         let mut all: Vec<_> = inflight.collect();
         all.extend(self.older.iter().chain(&self.queue).map(|entry| (entry, None)));
         all.sort_by_key(|(entry, _)| entry.order);
@@ -369,8 +362,7 @@ impl Outbound {
     /// Removes entries up to and including `upto`: the next owner has them.
     pub fn remove_upto(&mut self, upto: OrderKey) -> Vec<Entry> {
         let mut removed = Vec::new();
-        let ids: Vec<PacketId> = self.order.range(..=upto).map(|(_, id)| *id).collect();
-        for id in ids {
+        for id in self.inflight.ids_upto(upto) {
             removed.extend(self.settle(id));
         }
         for lane in [&mut self.older, &mut self.queue] {
@@ -407,13 +399,11 @@ impl Outbound {
             |entry: &Entry| entry.share.as_deref().is_some_and(|group| wanted(group, entry.tag));
         let mut taken = Vec::new();
         if sent {
-            let due = |inflight: &Inflight| {
+            let mut is_due = |inflight: &Inflight| {
                 inflight.entry.qos == QoS::AtLeastOnce && is_wanted(&inflight.entry)
             };
-            let mut due = due;
-            let ids = self.order.values().copied();
-            let ids: Vec<_> =
-                ids.filter(|id| self.inflight.get(id).is_some_and(&mut due)).collect();
+            let due = self.inflight.iter().filter(|(_, inflight)| is_due(inflight));
+            let ids: Vec<_> = due.map(|(id, _)| id).collect();
             for id in ids {
                 let entry = self.settle(id);
                 taken.extend(entry.map(|entry| (entry, Some((id, InflightState::Published)))));
@@ -436,7 +426,7 @@ impl Outbound {
     #[must_use]
     pub fn is_taken(&self, order: OrderKey) -> bool {
         let lane = if order.lane == 0 { &self.older } else { &self.queue };
-        self.order.contains_key(&order)
+        self.inflight.has_order(order)
             || lane.binary_search_by_key(&order, |entry| entry.order).is_ok()
     }
 
@@ -448,7 +438,7 @@ impl Outbound {
     /// The place of the last entry.
     #[must_use]
     pub fn last_order(&self) -> Option<OrderKey> {
-        let inflight = self.order.last_key_value().map(|(order, _)| *order);
+        let inflight = self.inflight.last_order();
         let queued = [self.older.back(), self.queue.back()].into_iter().flatten();
         queued.map(|entry| entry.order).chain(inflight).max()
     }
@@ -456,7 +446,7 @@ impl Outbound {
     /// Whether an entry of this message is queued or in flight.
     #[must_use]
     pub fn contains(&self, id: MessageId) -> bool {
-        self.inflight.values().any(|inflight| inflight.entry.message.id == id)
+        self.inflight.iter().any(|(_, inflight)| inflight.entry.message.id == id)
             || self.older.iter().chain(&self.queue).any(|entry| entry.message.id == id)
     }
 
@@ -501,20 +491,17 @@ impl Outbound {
 
     /// Panics if a documented relation between the fields does not hold.
     pub fn check_invariants(&self) {
-        assert_eq!(self.order.len(), self.inflight.len());
-        assert!(self.unsent.iter().all(|(order, id)| self.order.get(order) == Some(id)));
+        self.inflight.check_invariants();
         let queued = self.older.iter().chain(&self.queue);
-        let inflight = self.order.values().filter_map(|id| self.inflight.get(id));
-        let bytes = queued.chain(inflight.map(|inflight| &inflight.entry));
+        let inflight = self.inflight.iter().map(|(_, inflight)| &inflight.entry);
+        let bytes = queued.chain(inflight);
         assert_eq!(self.bytes, bytes.map(|entry| entry.message.queue_bytes()).sum::<usize>());
         assert!(self.older.iter().is_sorted_by_key(|entry| entry.order));
         assert!(self.queue.iter().is_sorted_by_key(|entry| entry.order));
     }
 
     fn settle(&mut self, id: PacketId) -> Option<Entry> {
-        let inflight = self.inflight.remove(&id)?;
-        self.order.remove(&inflight.entry.order);
-        self.unsent.remove(&inflight.entry.order);
+        let inflight = self.inflight.remove(id)?;
         if inflight.sent {
             self.outstanding = self.outstanding.saturating_sub(1);
         }
@@ -526,4 +513,4 @@ impl Outbound {
 mod streams;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,6 +3,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 use memchr::{memchr, memchr2};
 use serde::{Deserialize, Serialize};
@@ -15,9 +16,10 @@ use crate::codec::error::DecodeError;
 /// A valid Topic Name: at least one character, no wildcard, no U+0000, at most 65,535 bytes.
 ///
 /// "Topic Names are case sensitive"; nothing is normalised. [MQTT-4.7.3-4]
+/// Copies share the text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Box<str>", into = "Box<str>")]
-pub struct TopicName(Box<str>);
+pub struct TopicName(Arc<str>);
 
 impl TopicName {
     /// The name `text` is, with at most [`TOPIC_LEVELS_MAX`] levels.
@@ -99,13 +101,13 @@ impl TryFrom<Box<str>> for TopicName {
 
     fn try_from(text: Box<str>) -> Result<Self, TopicError> {
         check(&text, usize::MAX)?;
-        Ok(Self(text))
+        Ok(Self(text.into()))
     }
 }
 
 impl From<TopicName> for Box<str> {
     fn from(name: TopicName) -> Self {
-        name.0
+        (*name.0).into()
     }
 }
 

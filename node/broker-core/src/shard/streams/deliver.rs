@@ -42,7 +42,7 @@ pub(in crate::shard) fn target(
 /// identifier means nothing.
 pub(in crate::shard) fn acknowledges(
     session: &Session,
-    conns: &FxHashMap<ConnId, Conn>,
+    conns: &FxHashMap<ConnId, Box<Conn>>,
     via: Via,
     id: PacketId,
 ) -> bool {
@@ -115,7 +115,7 @@ impl Shard {
     /// Sends what is due and allowed to a client with several streams: what waits for one of them
     /// lets what is for others pass.
     pub(in crate::shard) fn pump_streams(&mut self, no: SessionNo, now: Now) {
-        let Self { sessions, conns, turn, shared, config, .. } = self;
+        let Self { sessions, conns, turn, shared, config, tally, .. } = self;
         let Some(session) = sessions.get_mut(&no) else { return };
         let Some(id) = session.conn else { return };
         let Some(conn) = conns.get_mut(&id) else { return };
@@ -152,12 +152,13 @@ impl Shard {
             if let Some(settled) = settled {
                 if let Some(entry) = session.outbound.drop_at(place) {
                     let batch = &mut turn.batch;
-                    settle_row(session, &entry, settled, &shared.ledger, now, batch);
+                    tally.settled(settled, &shared.ledger);
+                    settle_row(session, &entry, now, batch);
                 }
                 continue;
             }
             let Some(packet_id) = session.outbound.assign_at(place) else { break };
-            grown.extend(first_publish(session, conn, packet_id, turn, shared, now));
+            grown.extend(first_publish(session, conn, packet_id, turn, (tally, shared), now));
         }
         for stream in grown {
             self.mark_grown(Via { conn: id, stream });

@@ -21,6 +21,7 @@ mod honest;
 mod publish;
 mod retained;
 mod shared;
+mod sizes;
 mod streams_data;
 mod streams_ends;
 mod streams_moves;

@@ -14,7 +14,7 @@ impl Outbound {
     /// Whether something in flight was not sent on the present connection; it goes first.
     #[must_use]
     pub fn owes_again(&self) -> bool {
-        !self.unsent.is_empty()
+        self.inflight.has_unsent()
     }
 
     /// The place of the first entry that waits to be sent, and for which `ready` holds.
@@ -40,10 +40,9 @@ impl Outbound {
             return None;
         }
         self.at(place)?;
-        let id = self.ids.allocate(|id| self.inflight.contains_key(&id))?;
+        let id = self.ids.allocate(|id| self.inflight.contains(id))?;
         let lane = if self.older.is_empty() { &mut self.queue } else { &mut self.older };
         let entry = lane.remove(place)?;
-        self.order.insert(entry.order, id);
         let state = InflightState::Published;
         self.inflight.insert(id, Inflight { entry, state, sent: true, dup: false });
         self.outstanding += 1;
@@ -62,11 +61,10 @@ impl Outbound {
     /// queued.
     pub fn remove_of(&mut self, tag: StreamTag) -> Vec<(Entry, Option<(PacketId, InflightState)>)> {
         let mut removed = Vec::new();
-        let on_it = |id: &&PacketId| self.inflight.get(id).is_some_and(|i| i.entry.tag == tag);
-        let ids: Vec<PacketId> = self.order.values().filter(on_it).copied().collect();
-        for id in ids {
-            let state = self.inflight.get(&id).map(|inflight| (id, inflight.state));
-            removed.extend(self.settle(id).map(|entry| (entry, state)));
+        let on_it = self.inflight.iter().filter(|(_, inflight)| inflight.entry.tag == tag);
+        let ids: Vec<_> = on_it.map(|(id, inflight)| (id, inflight.state)).collect();
+        for (id, state) in ids {
+            removed.extend(self.settle(id).map(|entry| (entry, Some((id, state)))));
         }
         for lane in [&mut self.older, &mut self.queue] {
             if lane.iter().any(|entry| entry.tag == tag) {
@@ -86,7 +84,7 @@ impl Outbound {
     /// The tags of everything owed.
     pub fn tags(&self) -> impl Iterator<Item = StreamTag> {
         let queued = self.older.iter().chain(&self.queue).map(|entry| entry.tag);
-        let inflight = self.order.values().filter_map(|id| Some(self.inflight.get(id)?.entry.tag));
+        let inflight = self.inflight.iter().map(|(_, inflight)| inflight.entry.tag);
         queued.chain(inflight)
     }
 }

@@ -131,7 +131,7 @@ fn id(raw: u16) -> PacketId {
     PacketId::new(raw).unwrap()
 }
 
-pub(super) fn entry(lane: u8, seq: u64, qos: QoS) -> Entry {
+pub(in crate::session) fn entry(lane: u8, seq: u64, qos: QoS) -> Entry {
     let message = Message {
         id: MessageId { node: NodeKey(1), incarnation: 1, seq },
         publisher: "p".into(),

@@ -1,0 +1,90 @@
+//! QoS 0 between clients of one shard: from the publisher's packet straight into its subscribers'
+//! output. Nobody keeps such a message, so it has no name, no stamp and no copy of its own.
+
+use bytes::BytesMut;
+use verge_mqtt_proto::{Encode, InboundPublish, Publish, PublishProperties, QoS};
+
+use super::Shard;
+use super::connection::Conn;
+use super::deliver::write_publish;
+use super::streams::api::Via;
+use crate::topics::Topic;
+
+/// A PUBLISH as subscribers without identifiers and aliases get it, encoded once for those of 5.0
+/// and once for earlier ones. The memory is used again.
+#[derive(Debug, Default)]
+pub(super) struct Frames([BytesMut; 2]);
+
+impl Frames {
+    fn clear(&mut self) {
+        self.0.iter_mut().for_each(BytesMut::clear);
+    }
+
+    /// Writes the packet, if the client takes packets of its size.
+    fn write(&mut self, conn: &mut Conn, publish: &Publish<'_>) -> bool {
+        let version = conn.version();
+        let frame = &mut self.0[usize::from(version.is_v5())];
+        if frame.is_empty() && publish.encode(version, frame).is_err() {
+            return false;
+        }
+        let fits = frame.len() <= conn.machine.client_packet_bytes_max();
+        if fits {
+            conn.out.extend_from_slice(frame);
+        }
+        fits
+    }
+}
+
+impl Shard {
+    /// Sends a QoS 0 message to the sessions of this shard that want it; true if nobody else does.
+    pub(super) fn pass_on(&mut self, topic: &Topic, inbound: &InboundPublish<'_>) -> bool {
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: topic.name.as_str(),
+            packet_id: None,
+            properties: PublishProperties { topic_alias: None, ..inbound.properties.clone() },
+            payload: inbound.payload,
+        };
+        let locals = &topic.matches.locals;
+        let index = self.config.index;
+        let mut here = 0;
+        self.frames.clear();
+        for found in locals.iter().filter(|found| found.shard == index) {
+            here += 1;
+            // A client that is away, has no CONNACK yet, or ended the stream it asked on, is not
+            // there.
+            let Some(session) = self.sessions.get(&found.session) else { continue };
+            let Some(id) = session.conn else { continue };
+            let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.session().is_some()) else {
+                continue;
+            };
+            let Some(stream) = conn.stream_of(session, found.tag) else { continue };
+            if stream.is_control() {
+                self.spare.lend(&mut conn.out);
+            }
+            let written = if conn.output_len(stream) >= self.config.output_bytes_high {
+                false
+            } else if locals.len() > 1
+                && found.subscription_ids.is_empty()
+                && conn.aliases.is_none()
+                && stream.is_control()
+            {
+                self.frames.write(conn, &publish)
+            } else {
+                let mut own = publish.clone();
+                own.properties.subscription_ids.extend_from_slice(&found.subscription_ids);
+                write_publish(conn, stream, topic.rules.class, own)
+            };
+            if written {
+                self.tally.sent(QoS::AtMostOnce);
+                self.mark_grown(Via { conn: id, stream });
+            } else {
+                self.spare.take_back(&mut conn.out);
+                self.tally.dropped_qos0();
+            }
+        }
+        here == locals.len() && topic.matches.remotes.is_empty() && topic.rules.uplinks.is_empty()
+    }
+}

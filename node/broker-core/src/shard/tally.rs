@@ -1,0 +1,68 @@
+//! What a turn counts often, counted here first: one step of a shared counter a turn, not one a
+//! message.
+
+use verge_mqtt_proto::QoS;
+
+use crate::ledger::{Ledger, Opened, Settled};
+use crate::shared::NodeShared;
+
+/// Counts of one turn.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    received: [usize; 3],
+    sent: [usize; 3],
+    dropped_qos0: usize,
+    accepted: u64,
+    delivered: u64,
+}
+
+impl Tally {
+    /// A client published.
+    pub(super) fn received(&mut self, qos: QoS) {
+        self.received[qos as usize] += 1;
+    }
+
+    /// A PUBLISH was sent to a client for the first time.
+    pub(super) fn sent(&mut self, qos: QoS) {
+        self.sent[qos as usize] += 1;
+    }
+
+    /// A QoS 0 message was dropped since its client's output is full.
+    pub(super) fn dropped_qos0(&mut self) {
+        self.dropped_qos0 += 1;
+    }
+
+    /// A debt was taken on for an accepted message.
+    pub(super) fn accepted(&mut self) {
+        self.accepted += 1;
+    }
+
+    /// A debt was settled.
+    pub(super) fn settled(&mut self, settled: Settled, ledger: &Ledger) {
+        if settled == Settled::Delivered {
+            self.delivered += 1;
+        } else {
+            ledger.settle(settled, 1);
+        }
+    }
+
+    /// Adds what was counted to what is shown.
+    pub(super) fn flush(&mut self, shared: &NodeShared) {
+        let Self { received, sent, dropped_qos0, accepted, delivered } = std::mem::take(self);
+        for (qos, count) in QoS::ALL.into_iter().zip(received).filter(|(_, count)| *count > 0) {
+            shared.counters.received(qos, count);
+        }
+        for (qos, count) in QoS::ALL.into_iter().zip(sent).filter(|(_, count)| *count > 0) {
+            shared.counters.sent(qos, count);
+        }
+        if dropped_qos0 > 0 {
+            shared.counters.dropped_qos0(dropped_qos0);
+        }
+        if accepted > 0 {
+            shared.ledger.open(Opened::Accepted, accepted);
+        }
+        if delivered > 0 {
+            shared.ledger.settle(Settled::Delivered, delivered);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What a client costs while nothing happens: these two, a task, a registration and places in tables.
+
+use crate::shard::connection::Conn;
+use crate::shard::session::Session;
+
+/// Bytes of a connection. Who needs more room puts what few connections use into a box.
+const CONN_BYTES_MAX: usize = 392;
+
+/// Bytes of a session, connected or parked.
+const SESSION_BYTES_MAX: usize = 632;
+
+#[test]
+fn a_connection_and_its_session_do_not_grow_unnoticed() {
+    let sizes = (size_of::<Conn>(), size_of::<Session>());
+    assert!(sizes.0 <= CONN_BYTES_MAX && sizes.1 <= SESSION_BYTES_MAX, "{sizes:?}");
+}
