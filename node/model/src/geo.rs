@@ -13,11 +13,27 @@ const MERCATOR_LATITUDE_MAX: f64 = 85.051_128_78;
 
 /// A WGS84 position in degrees.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Degrees")]
 pub struct LatLon {
     /// Latitude, -90 to 90.
     pub lat: f64,
     /// Longitude, -180 to 180.
     pub lon: f64,
+}
+
+/// A position as somebody wrote it, who may have written anything.
+#[derive(Deserialize)]
+struct Degrees {
+    lat: f64,
+    lon: f64,
+}
+
+impl TryFrom<Degrees> for LatLon {
+    type Error = String;
+
+    fn try_from(degrees: Degrees) -> Result<Self, String> {
+        Self::new(degrees.lat, degrees.lon)
+    }
 }
 
 impl LatLon {
@@ -112,5 +128,15 @@ mod tests {
         assert!("48.1".parse::<LatLon>().is_err());
         assert!("91,0".parse::<LatLon>().is_err());
         assert!("NaN,0".parse::<LatLon>().is_err());
+    }
+
+    #[test]
+    fn a_position_that_is_none_is_not_taken_from_another_node() {
+        let read = |lat: f64, lon: f64| {
+            let raw = Degrees { lat, lon };
+            LatLon::try_from(raw)
+        };
+        assert_eq!(read(48.0, 11.0), Ok(LatLon { lat: 48.0, lon: 11.0 }));
+        assert!(read(f64::NAN, 11.0).is_err() && read(48.0, f64::INFINITY).is_err());
     }
 }

@@ -94,8 +94,8 @@ pub enum DecodeError {
     /// Authentication Data, or a re-authentication, without a method.
     #[error("authentication data without authentication method (3.1.2.11.10, 3.15.2)")]
     AuthDataWithoutMethod,
-    /// Bits 7-1 of the Connect Acknowledge Flags.
-    #[error("reserved connect acknowledge flags are set [MQTT-3.2.2-1]")]
+    /// Bits 7-1 of the Connect Acknowledge Flags, or Session Present with a refusal.
+    #[error("connect acknowledge flags are set that must be 0 [MQTT-3.2.2-1, MQTT-3.2.2-6]")]
     ConnackFlags,
 
     /// DUP on a message that is never repeated.

@@ -83,16 +83,22 @@ impl<'a> Connack<'a> {
         if flags & !1 != 0 {
             return Err(DecodeError::ConnackFlags);
         }
-        let session_present = flags == 1;
-        if version.is_v5() {
+        // 3.1 reserves the byte and says nothing of it.
+        let session_present = flags == 1 && version != ProtocolVersion::V3;
+        let connack = if version.is_v5() {
             let reason = decode_reason(reader, PacketType::Connack)?;
             let properties = ConnackProperties::decode(reader)?;
-            return Ok(Self { session_present, reason, properties });
+            Self { session_present, reason, properties }
+        } else {
+            let code = reader.u8("connect return code")?;
+            let reason = ReasonCode::from_connect_return_code(code)
+                .ok_or(DecodeError::ReasonCodeUnknown(code))?;
+            Self { session_present, reason, properties: ConnackProperties::default() }
+        };
+        if session_present && connack.reason.is_error() {
+            return Err(DecodeError::ConnackFlags);
         }
-        let code = reader.u8("connect return code")?;
-        let reason = ReasonCode::from_connect_return_code(code)
-            .ok_or(DecodeError::ReasonCodeUnknown(code))?;
-        Ok(Self { session_present, reason, properties: ConnackProperties::default() })
+        Ok(connack)
     }
 }
 

@@ -101,6 +101,8 @@ fn rows() -> Vec<Row> {
 
         // 3.2: CONNACK.
         ("[MQTT-3.2.2-1]", V4, b"\x20\x02\x02\0", E::ConnackFlags, MALFORMED),
+        ("[MQTT-3.2.2-6]", V5, b"\x20\x03\x01\x87\0", E::ConnackFlags, MALFORMED),
+        ("[MQTT-3.2.2-6]", V4, b"\x20\x02\x01\x05", E::ConnackFlags, MALFORMED),
         ("return code 6", V4, b"\x20\x02\0\x06", E::ReasonCodeUnknown(6), PROTOCOL),
         ("a DISCONNECT's code", V5, b"\x20\x03\0\x8e\0", E::ReasonCodeNotAllowed(ReasonCode::SessionTakenOver, PacketType::Connack), PROTOCOL),
 
