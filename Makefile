@@ -16,7 +16,7 @@ BENCH_ARGS ?=
 PEERS ?= verge,null,mosquitto,rumqttd
 
 .DEFAULT_GOAL := help
-.PHONY: help deps test-deps build run test conformance soak lint fmt doc quick clean-data
+.PHONY: help deps test-deps build run test conformance soak fuzz lint fmt doc quick clean-data
 
 help: ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20

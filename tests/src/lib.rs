@@ -1,4 +1,3 @@
-//! Tests that drive the whole: simulation, integration, processes.
-//!
-//! `simulation/` runs whole nodes, shards and hub and all, on a simulated network, disk and clock,
-//! from one seed.
+//! Tests of the whole. The library holds what test programs share: the entry points that are fuzzed.
+
+pub mod fuzz;

@@ -471,3 +471,33 @@ pub struct ShardConfig {
     /// What clients are granted beyond the above.
     pub terms: Terms,
 }
+
+/// The only shard of a node of its own, with the bounds of a roadside unit. For tests and tools; a
+/// node takes its configuration from its file.
+impl Default for ShardConfig {
+    fn default() -> Self {
+        Self {
+            index: ShardIndex(0),
+            count: 1,
+            node: NodeKey(1),
+            mesh: false,
+            packet_bytes_max: 1024 * 1024,
+            receive_maximum: 1_024,
+            inflight_max: 64,
+            topic_alias_maximum: 64,
+            keep_alive_secs_max: 0,
+            connect_timeout: Duration::from_secs(10),
+            session_expiry_secs_max: None,
+            v3_session_expiry_secs: None,
+            queue_messages_max: 10_000,
+            queue_bytes_max: 16 * 1024 * 1024,
+            output_bytes_high: 64 * 1024,
+            promise: Promise::Buffered,
+            qos_max: QoS::ExactlyOnce,
+            handover_hold: Duration::from_secs(2),
+            handover_unreachable_wait: Duration::from_secs(2),
+            handover_linger: Duration::from_secs(30),
+            handovers_max: 64,
+        }
+    }
+}
