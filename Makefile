@@ -37,6 +37,7 @@ run: build ## The main job: a mesh on loopback, vehicles driving through it, a r
 
 test: build test-deps ## Every test.
 	$(CARGO) test --release --workspace
+	$(CARGO) test --manifest-path tests/differential/Cargo.toml --target-dir $(abspath $(TARGET))/differential
 
 conformance: build test-deps ## What the standard says, whole, over each transport; then other people's judges (docs/conformance.md).
 	VERGE_CONFORMANCE=whole $(CARGO) test --release --workspace --test conformance -- --nocapture
@@ -60,6 +61,19 @@ bench-counts: test-deps ## Write how many instructions the hot path takes now; m
 
 bench-scale: ## A million sessions and five million subscriptions in one node, without sockets.
 	$(CARGO) run --release -p verge-broker-core --example scale
+
+FUZZ_SECONDS ?= 60
+FUZZ_DIR := $(abspath $(TARGET))/fuzz
+
+# Coverage-guided fuzzing needs flags that a stable compiler only takes when told so.
+fuzz: deps ## Fuzz every entry point for FUZZ_SECONDS each, from the committed corpus.
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	cd tests/fuzz && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(FUZZ_DIR) $(CARGO) fuzz build --fuzz-dir .
+	@set -e; cd tests/fuzz; for target in targets/*.rs; do \
+		name=$$(basename $$target .rs); echo "== $$name"; mkdir -p $(FUZZ_DIR)/corpus/$$name; \
+		RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(FUZZ_DIR) $(CARGO) fuzz run --fuzz-dir . $$name \
+			$(FUZZ_DIR)/corpus/$$name corpus/$$name -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096; \
+	done
 
 fmt: ## Format the code.
 	$(CARGO) fmt --all

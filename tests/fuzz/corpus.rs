@@ -38,8 +38,8 @@ fn inputs_of(target: &str) -> Vec<(String, Vec<u8>)> {
         std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let mut inputs: Vec<_> = entries
         .map(|entry| {
-            let entry = entry.unwrap();
-            let input = std::fs::read(entry.path()).unwrap();
+            let entry = entry.expect("a directory can be listed");
+            let input = std::fs::read(entry.path()).expect("a file can be read");
             assert!(input.len() <= INPUT_BYTES_MAX, "{}", entry.path().display());
             (entry.file_name().to_string_lossy().into_owned(), input)
         })
@@ -54,9 +54,9 @@ fn change(input: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
     for _ in 0..=dice.below(4) {
         let at = dice.below(out.len() + 1);
         match dice.below(4) {
-            0 if at < out.len() => out[at] = u8::try_from(dice.below(256)).unwrap(),
+            0 if at < out.len() => out[at] = u8::try_from(dice.below(256)).expect("below 256"),
             1 if at < out.len() => drop(out.remove(at)),
-            2 => out.insert(at, u8::try_from(dice.below(64)).unwrap()),
+            2 => out.insert(at, u8::try_from(dice.below(64)).expect("below 64")),
             _ => {
                 let from = dice.below(other.len() + 1);
                 let to = from + dice.below(other.len() - from + 1);
@@ -77,6 +77,6 @@ impl Dice {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         let drawn = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        usize::try_from(drawn).unwrap() % bound.max(1)
+        usize::try_from(drawn).expect("32 bits") % bound.max(1)
     }
 }

@@ -155,6 +155,7 @@ impl Site {
             certificate_subject: None,
             promise: Promise::Buffered,
             allow_anonymous: true,
+            keep_alive_secs_max: 0,
         };
         let now = self.clock();
         self.shard.handle_open(ConnId(conn), info, now);

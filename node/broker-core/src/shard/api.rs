@@ -486,6 +486,7 @@ impl Default for ShardConfig {
             inflight_max: 64,
             topic_alias_maximum: 64,
             keep_alive_secs_max: 0,
+            terms: Terms::default(),
             connect_timeout: Duration::from_secs(10),
             session_expiry_secs_max: None,
             v3_session_expiry_secs: None,

@@ -1,6 +1,5 @@
 //! The codec from outside: bytes of the standard, broken bytes, and any bytes at all.
 
-mod differential;
 mod golden;
 mod invalid;
 mod limits;
