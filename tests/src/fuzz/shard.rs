@@ -2,12 +2,14 @@
 //! the process is killed. Whatever comes, nothing panics, the invariants hold, the books balance, and
 //! what is written to a client is MQTT in the client's version.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use verge_broker_core::rule::TopicRules;
 use verge_broker_core::shard::api::{
-    Answer, ConnId, ConnectionInfo, Mail, Output, Query, ShardConfig, Ticket,
+    Answer, ConnId, ConnectionInfo, Mail, Output, Query, ShardConfig, StreamEnd, StreamKind,
+    StreamNo, Ticket,
 };
 use verge_broker_core::shard::{Shard, restore};
 use verge_broker_core::shared::NodeShared;
@@ -70,7 +72,8 @@ pub(super) fn run(input: &[u8]) {
             5 => site.lose(client),
             6 => site.pass(u64::from(rest.first().copied().unwrap_or_default()) * 100),
             _ if client == 0 => site = site.crash(),
-            _ => site.failing = client == 1,
+            _ if client < 3 => site.failing = client == 1,
+            _ => rest = site.stream_step(rest),
         }
         site.settle();
     }
@@ -81,6 +84,14 @@ fn take(input: &[u8]) -> (&[u8], &[u8]) {
     let Some((&length, rest)) = input.split_first() else { return (&[], &[]) };
     rest.split_at(usize::from(length).min(rest.len()))
 }
+
+/// The streams a client may open: three bidirectional, one unidirectional (RFC 9000, 2.1).
+const STREAMS: [(u64, StreamKind); 4] = [
+    (4, StreamKind::Data),
+    (8, StreamKind::Data),
+    (12, StreamKind::Data),
+    (2, StreamKind::Publish),
+];
 
 struct Site {
     shard: Shard,
@@ -98,6 +109,7 @@ struct Wire {
     unread: Vec<u8>,
     received: Vec<u8>,
     version: Option<ProtocolVersion>,
+    streams: BTreeMap<StreamNo, Vec<u8>>,
 }
 
 impl Site {
@@ -172,6 +184,56 @@ impl Site {
         self.feed(conn);
     }
 
+    /// One byte says whose stream, which, and what happens to it.
+    fn stream_step<'a>(&mut self, input: &'a [u8]) -> &'a [u8] {
+        let Some((&step, rest)) = input.split_first() else { return input };
+        let now = self.clock();
+        let Some(wire) = self.wires.get_mut(&(step & (CLIENTS - 1))) else { return rest };
+        let conn = ConnId(wire.conn);
+        let (number, kind) = STREAMS[usize::from(step >> 2 & 0b11)];
+        let stream = StreamNo(number);
+        if let Entry::Vacant(entry) = wire.streams.entry(stream) {
+            entry.insert(Vec::new());
+            self.shard.handle_stream_open(conn, stream, kind, now);
+        }
+        match step >> 4 & 0b11 {
+            0 => {
+                let (said, rest) = take(rest);
+                self.say_on(conn, stream, said);
+                return rest;
+            }
+            1 => {
+                let at = usize::from(rest.first().copied().unwrap_or_default());
+                self.say_on(conn, stream, SAID[at % SAID.len()]);
+                return rest.get(1..).unwrap_or_default();
+            }
+            action => {
+                let end = if action == 2 { StreamEnd::Finished } else { StreamEnd::Reset };
+                self.shard.handle_stream_end(conn, stream, end, now);
+            }
+        }
+        rest
+    }
+
+    fn say_on(&mut self, conn: ConnId, stream: StreamNo, said: &[u8]) {
+        let Some(wire) = self.wire(conn) else { return };
+        let Some(unread) = wire.streams.get_mut(&stream) else { return };
+        unread.extend_from_slice(said);
+        self.feed_stream(conn, stream);
+    }
+
+    fn feed_stream(&mut self, conn: ConnId, stream: StreamNo) {
+        let now = self.clock();
+        let Some(wire) = self.wires.values_mut().find(|wire| wire.conn == conn.0) else { return };
+        let Some(unread) = wire.streams.get_mut(&stream) else { return };
+        if !self.shard.wants_stream_bytes(conn, stream) {
+            return;
+        }
+        let used = self.shard.handle_stream_bytes(conn, stream, unread, now);
+        assert!(used <= unread.len());
+        unread.drain(..used);
+    }
+
     fn lose(&mut self, client: u8) {
         if let Some(wire) = self.wires.remove(&client) {
             let now = self.clock();
@@ -223,12 +285,22 @@ impl Site {
                     Output::Mail { mail: letter, .. } => mail.push_back(letter),
                     Output::Hub(_) => {}
                     Output::Feed(conn) => self.feed(conn),
+                    Output::FeedStream { conn, stream } => self.feed_stream(conn, stream),
+                    Output::CloseStream { conn, stream, .. } => {
+                        if let Some(wire) = self.wire(conn) {
+                            wire.streams.remove(&stream);
+                        }
+                    }
                     Output::Close { conn, last } => self.closed(conn, &last),
                 }
             }
             while let Some(conn) = self.shard.poll_dirty() {
                 again = true;
                 self.read(conn);
+            }
+            while let Some((conn, stream)) = self.shard.poll_dirty_stream() {
+                again = true;
+                self.read_stream(conn, stream);
             }
             if !again {
                 break;
@@ -256,6 +328,15 @@ impl Site {
             wire.received.extend_from_slice(&bytes);
             wire.check();
         }
+    }
+
+    fn read_stream(&mut self, conn: ConnId, stream: StreamNo) {
+        let now = self.clock();
+        let Some(out) = self.shard.stream_output_mut(conn, stream) else { return };
+        let bytes = out.split();
+        self.shard.handle_stream_writable(conn, stream, now);
+        let version = self.wire(conn).and_then(|wire| wire.version);
+        whole_packets(&bytes, version.unwrap_or(ProtocolVersion::V4));
     }
 
     fn closed(&mut self, conn: ConnId, last: &[u8]) {
@@ -291,6 +372,15 @@ impl Wire {
             };
             self.received.drain(..size);
         }
+    }
+}
+
+/// What is taken from a stream's output at once is whole packets.
+fn whole_packets(mut bytes: &[u8], version: ProtocolVersion) {
+    while !bytes.is_empty() {
+        let read = decode(bytes, version, &DecodeLimits::default());
+        let read = read.expect("what is written to a stream is well formed");
+        bytes = &bytes[read.expect("what is written to a stream is whole").1..];
     }
 }
 
