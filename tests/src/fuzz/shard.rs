@@ -291,6 +291,8 @@ impl Site {
                             wire.streams.remove(&stream);
                         }
                     }
+                    // Nobody has a password here: no users are configured.
+                    Output::CheckPassword { .. } => unreachable!("no user is known"),
                     Output::Close { conn, last } => self.closed(conn, &last),
                 }
             }
