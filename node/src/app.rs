@@ -128,7 +128,8 @@ impl Node {
         let rules = settings::topic_rules(&config)?;
         let shared = NodeShared::new(id.key(), identity.incarnation, rules)
             .with_shared(extensions::shared(&config, rand::random()))
-            .with_extensions(extensions::extensions(&config, settings::shard_count(&config))?);
+            .with_extensions(extensions::extensions(&config, settings::shard_count(&config))?)
+            .with_retained(settings::retained(&config));
         let shared = Arc::new(shared);
         let restored = restore::load(&*store, &shared)?;
         let mesh_restored = Restored::load(&*store)?;

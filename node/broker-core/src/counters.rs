@@ -76,6 +76,8 @@ pub struct Counters {
     bad_frames: AtomicU64,
     payloads_refused: AtomicU64,
     share_unserved: AtomicU64,
+    retained_replays_cut: AtomicU64,
+    subscriptions_refused: Labelled,
     connects_accepted: AtomicU64,
     connects_refused: Labelled,
     authentications_failed: Labelled,
@@ -179,6 +181,16 @@ impl Counters {
         add(&self.share_unserved, count);
     }
 
+    /// A new subscription was sent some of its retained messages only.
+    pub fn retained_replay_cut(&self, count: usize) {
+        add(&self.retained_replays_cut, count);
+    }
+
+    /// A filter of a SUBSCRIBE was refused, for the reason that the standard names so.
+    pub fn subscription_refused(&self, reason: &'static str) {
+        self.subscriptions_refused.add(reason);
+    }
+
     /// Messages were refused whose payload is not UTF-8 as they say.
     pub fn payload_refused(&self, count: usize) {
         add(&self.payloads_refused, count);
@@ -217,6 +229,8 @@ impl Counters {
             handovers_hurried: read(&self.handovers_hurried),
             bad_frames: read(&self.bad_frames),
             payloads_refused: read(&self.payloads_refused),
+            retained_replays_cut: read(&self.retained_replays_cut),
+            subscriptions_refused: self.subscriptions_refused.snapshot(),
             share_unserved: read(&self.share_unserved),
             connects_accepted: read(&self.connects_accepted),
             connects_refused: self.connects_refused.snapshot(),
@@ -289,6 +303,10 @@ pub struct CountersSnapshot {
     pub share_unserved: u64,
     /// Messages refused for their payload's format.
     pub payloads_refused: u64,
+    /// New subscriptions that were sent some of their retained messages only.
+    pub retained_replays_cut: u64,
+    /// Filters of SUBSCRIBEs refused, by the standard's name of the reason.
+    pub subscriptions_refused: BTreeMap<&'static str, u64>,
     /// CONNECTs accepted.
     pub connects_accepted: u64,
     /// CONNECTs refused, by the standard's name of the reason.
@@ -342,6 +360,12 @@ impl CountersSnapshot {
             &mut each(&self.connects_refused),
         );
         labelled(
+            "subscriptions_refused_total",
+            "Filters of SUBSCRIBE refused",
+            "reason",
+            &mut each(&self.subscriptions_refused),
+        );
+        labelled(
             "authentications_failed_total",
             "Clients that could not prove who they are",
             "means",
@@ -364,7 +388,7 @@ impl CountersSnapshot {
         metrics
     }
 
-    fn singles(&self) -> [(&'static str, &'static str, u64); 14] {
+    fn singles(&self) -> [(&'static str, &'static str, u64); 15] {
         [
             (
                 "connections_accepted_total",
@@ -436,6 +460,11 @@ impl CountersSnapshot {
                 "Messages for shared subscriptions that had no member any more",
                 self.share_unserved,
             ),
+            (
+                "retained_replays_cut_total",
+                "New subscriptions sent some of their retained messages only",
+                self.retained_replays_cut,
+            ),
         ]
     }
 }
@@ -464,6 +493,8 @@ mod tests {
         counters.bad_frame(13);
         counters.payload_refused(16);
         counters.share_unserved(15);
+        counters.retained_replay_cut(17);
+        counters.subscription_refused("Quota exceeded");
         counters.connect_accepted(1);
         counters.connect_refused("Not authorized");
         counters.authentication_failed("password");
@@ -482,6 +513,7 @@ mod tests {
             ("messages_dropped_qos0_total", vec![("reason", "away")], 3),
             ("messages_dropped_qos0_total", vec![("reason", "output_full")], 2),
             ("connections_refused_total", vec![("reason", "Not authorized")], 1),
+            ("subscriptions_refused_total", vec![("reason", "Quota exceeded")], 1),
             ("authentications_failed_total", vec![("means", "password")], 1),
             ("connections_closed_total", vec![("reason", "keep_alive_timeout")], 1),
             ("streams_reset_total", vec![("reason", "malformed_packet")], 1),
@@ -499,6 +531,7 @@ mod tests {
             ("mesh_bad_frames_total", vec![], 13),
             ("messages_refused_payload_total", vec![], 16),
             ("share_unserved_messages_total", vec![], 15),
+            ("retained_replays_cut_total", vec![], 17),
         ];
         assert_eq!(shown, expected);
     }

@@ -10,7 +10,7 @@ use verge_mqtt_proto::message::Message;
 
 use crate::extension::Extensions;
 use crate::ledger::{Counters, Ledger};
-use crate::retained::Retained;
+use crate::retained::{Retained, RetainedLimits};
 use crate::router::{Router, SharedSettings};
 use crate::rule::TopicRules;
 use crate::shard::api::SessionNo;
@@ -97,6 +97,12 @@ impl NodeShared {
         if metrics.is_active() {
             metrics.sent(message.topic.as_str(), qos, message.payload.len());
         }
+    }
+
+    /// The same, with these bounds of retained messages.
+    #[must_use]
+    pub fn with_retained(self, limits: RetainedLimits) -> Self {
+        Self { retained: Retained::new(limits), ..self }
     }
 
     /// The name of the next message this node accepts.

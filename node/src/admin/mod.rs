@@ -325,6 +325,12 @@ async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {
         let labels = Vec::new();
         counters.push(verge_broker_core::counters::Metric { name, help, labels, value });
     }
+    counters.push(verge_broker_core::counters::Metric {
+        name: "retained_refused_messages_total",
+        help: "Messages not retained, since as many or as large ones are as are kept",
+        labels: Vec::new(),
+        value: admin.shared.retained.refused_count(),
+    });
     let gauge = |name, help, value: usize| Gauge { name, help, value: value as f64 };
     let alive = mesh.members.iter().filter(|member| member.is_alive()).count();
     let mut gauges = vec![

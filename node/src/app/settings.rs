@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use verge_broker_core::authn::Authn;
 use verge_broker_core::hub::HubConfig;
+use verge_broker_core::retained::RetainedLimits;
 use verge_broker_core::rule::{RuleError, TopicRule, TopicRules};
 use verge_broker_core::shard::api::{ShardConfig, ShardIndex, Terms};
 use verge_mesh_proto::MeshConfig;
@@ -65,6 +66,7 @@ pub(super) fn shard(
         terms: Terms {
             topic_alias_maximum_out: session.topic_alias_maximum_out,
             authn,
+            subscriptions_max: session.subscriptions_max,
             retain_available: session.retain_available,
             wildcard_subscription_available: session.wildcard_subscription_available,
             subscription_identifier_available: session.subscription_identifier_available,
@@ -75,6 +77,15 @@ pub(super) fn shard(
             publish_rate_max: session.publish_rate_max,
             publish_bytes_rate_max: session.publish_bytes_rate_max,
         },
+    }
+}
+
+/// How many retained messages are kept.
+pub(super) fn retained(config: &Config) -> RetainedLimits {
+    RetainedLimits {
+        messages_max: config.retained.messages_max,
+        bytes_max: config.retained.bytes_max,
+        ..RetainedLimits::default()
     }
 }
 

@@ -34,6 +34,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("session.keep_alive_max", "longest keep alive granted"),
     ("session.packet_bytes_max", "largest packet taken from a client"),
     ("session.connect_timeout", "time from a connection's start to its CONNECT"),
+    ("session.subscriptions_max", "subscriptions of a session; one more is refused with 0x97"),
     ("session.qos_max", "highest QoS granted"),
     ("session.retain_available", "whether messages may be retained"),
     ("session.wildcard_subscription_available", "whether filters may have + and #"),
@@ -46,6 +47,8 @@ const MEANINGS: &[(&str, &str)] = &[
     ("queue.messages_max", "messages kept for a session"),
     ("queue.bytes_max", "bytes kept for a session"),
     ("queue.output_bytes_high", "bytes waiting for a slow connection before its queue stops"),
+    ("retained.messages_max", "topics with a retained message; for one more, 0x97 is answered"),
+    ("retained.bytes_max", "bytes of retained messages; for more, 0x97 is answered"),
     (
         "shared.strategy",
         "who of a shared subscription gets a message: local-first, round-robin, random, sticky, \

@@ -125,6 +125,16 @@ pub(crate) fn auto_subscriptions(config: &Config) -> Result<Vec<AutoSubscription
     Ok(out)
 }
 
+/// `[retained]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetainedSection {
+    /// Most topics with a retained message.
+    pub messages_max: usize,
+    /// Most bytes of retained messages.
+    pub bytes_max: usize,
+}
+
 /// `[shared]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

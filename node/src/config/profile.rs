@@ -59,6 +59,7 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             keep_alive_max: secs(1_200),
             packet_bytes_max: MIB,
             connect_timeout: secs(10),
+            subscriptions_max: pick(10_000, 100_000),
             qos_max: 2,
             retain_available: true,
             wildcard_subscription_available: true,
@@ -73,6 +74,10 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             messages_max: pick(10_000, 100_000),
             bytes_max: pick(16 * MIB, 128 * MIB),
             output_bytes_high: 256 * 1024,
+        },
+        retained: RetainedSection {
+            messages_max: pick(100_000, 1_000_000),
+            bytes_max: pick(64 * MIB, 512 * MIB),
         },
         shared: SharedSection {
             strategy: Text(ShareStrategy::LocalFirst),

@@ -11,8 +11,8 @@ use verge_model::{Class, LatLon, NodeId, Role};
 use verge_storage::Promise;
 
 pub use super::extensions::{
-    AutoSubscribeSection, DelayedSection, EventsSection, RewriteSection, ShareGroupSection,
-    SharedSection, SysSection, TopicMetricsSection,
+    AutoSubscribeSection, DelayedSection, EventsSection, RetainedSection, RewriteSection,
+    ShareGroupSection, SharedSection, SysSection, TopicMetricsSection,
 };
 use super::text::{ListenerUrl, Network, Span, SpanOrNever, Text};
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub session: SessionSection,
     /// What waits for a session.
     pub queue: QueueSection,
+    /// Retained messages.
+    pub retained: RetainedSection,
     /// Shared subscriptions.
     pub shared: SharedSection,
     /// Groups of shared subscriptions that choose otherwise; the first that names one decides.
@@ -239,6 +241,8 @@ pub struct SessionSection {
     pub packet_bytes_max: usize,
     /// How long a connection may take for its CONNECT.
     pub connect_timeout: Text<Span>,
+    /// Most subscriptions of a session.
+    pub subscriptions_max: usize,
     /// Highest QoS granted.
     pub qos_max: u8,
     /// Whether messages may be retained.

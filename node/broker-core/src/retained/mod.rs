@@ -122,6 +122,11 @@ impl Retained {
         true
     }
 
+    /// Counts a message that was refused since [`admits`](Self::admits) did not take it.
+    pub fn count_refused(&self) {
+        self.store.write().refused += 1;
+    }
+
     /// Whether there is room for `message` as the retained message of `topic`.
     ///
     /// # Errors
@@ -190,7 +195,7 @@ impl Retained {
         self.store.read().tombstone_count()
     }
 
-    /// Messages that [`apply`](Self::apply) refused for lack of room.
+    /// Messages that were not kept for lack of room.
     #[must_use]
     pub fn refused_count(&self) -> u64 {
         self.store.read().refused

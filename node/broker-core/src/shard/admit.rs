@@ -1,7 +1,8 @@
 //! Whether a PUBLISH is within what its client was granted (MQTT 5.0, 3.2.2.3, 4.13).
 
 use verge_model::{Millis, Now};
-use verge_mqtt_proto::{AckKind, InboundPublish, QoS, ReasonCode};
+use verge_mqtt_proto::message::Message;
+use verge_mqtt_proto::{AckKind, InboundPublish, PacketId, QoS, ReasonCode};
 
 use super::Shard;
 use super::api::Terms;
@@ -65,6 +66,40 @@ impl Shard {
             return false;
         }
         true
+    }
+
+    /// Whether there is room to retain a message; if not, its client was told. At QoS 0 it cannot
+    /// be: such a message goes to who is there, and need not be kept (3.3.1.3).
+    pub(super) fn admits_retained(
+        &mut self,
+        via: Via,
+        packet_id: Option<PacketId>,
+        message: &Message,
+        now: Now,
+    ) -> bool {
+        let Some(packet_id) = packet_id.filter(|_| !message.payload.is_empty()) else {
+            return true;
+        };
+        if self.shared.retained.admits(&message.topic, message).is_ok() {
+            return true;
+        }
+        self.shared.retained.count_refused();
+        let kind = match message.qos {
+            QoS::ExactlyOnce => AckKind::Pubrec,
+            QoS::AtMostOnce | QoS::AtLeastOnce => AckKind::Puback,
+        };
+        let is_v5 = self.conns.get(&via.conn).is_some_and(|conn| conn.version().is_v5());
+        if !is_v5 || !self.turn.is_waiting() {
+            self.refuse(via, kind, packet_id, now);
+            return false;
+        }
+        if kind == AckKind::Pubrec {
+            self.forget_received(via, packet_id);
+        }
+        // Acknowledgements keep the order of their PUBLISH packets. [MQTT-4.6.0-2]
+        let reason = ReasonCode::QuotaExceeded;
+        self.turn.when_durable(Effect::Acknowledge { via, kind, packet_id, reason });
+        false
     }
 
     /// Refuses a payload that is not what it says (3.3.2.3.2); at QoS 0 nobody can be told.

@@ -6,6 +6,7 @@ use verge_mqtt_proto::session::{StreamTag, Subscription};
 
 use super::Shard;
 use super::api::{ConnId, SessionNo};
+use super::replay::RETAINED_PER_SUBSCRIBE_MAX;
 use crate::extension::counts::Counted;
 
 impl Shard {
@@ -48,8 +49,10 @@ impl Shard {
         }
         self.turn.promise(self.storage_promise());
         self.put_registry(no);
+        let mut room = RETAINED_PER_SUBSCRIBE_MAX;
         for (filter, subscription) in retained {
-            self.send_retained(no, StreamTag::CONTROL, &filter, &subscription, now);
+            let tag = StreamTag::CONTROL;
+            room -= self.send_retained(no, tag, &filter, &subscription, room, now);
         }
     }
 }

@@ -170,6 +170,9 @@ impl Shard {
             return self.begin(first, pending, now);
         }
         if pending.clean_start {
+            if self.has_clean_lookups_max() {
+                return self.refuse_connect(pending.conn, ReasonCode::ConnectionRateExceeded, now);
+            }
             let claim = given_away.map_or(first, |to| to.superseded_by(self.config.node));
             self.begin(claim, pending, now);
             let ticket = self.number();
@@ -395,15 +398,11 @@ impl Shard {
 
     /// Ends an earlier CONNECT of the same client that still waits for the homes.
     fn give_up_earlier(&mut self, client: &ClientKey, now: Now) {
-        let earlier = self.lookups.iter().find_map(|(ticket, lookup)| match lookup {
-            Lookup::Resume(pending) | Lookup::Again(pending) if pending.client == *client => {
-                Some((*ticket, pending.conn))
-            }
-            Lookup::Resume(_) | Lookup::Again(_) | Lookup::Clean(_) => None,
-        });
-        if let Some((ticket, conn)) = earlier {
-            self.lookups.remove(&ticket);
-            self.disconnect(conn, ReasonCode::SessionTakenOver, now);
+        let ticket = self.seeking.get(client).copied();
+        if let Some(Lookup::Resume(pending) | Lookup::Again(pending)) =
+            ticket.and_then(|ticket| self.take_lookup(ticket))
+        {
+            self.disconnect(pending.conn, ReasonCode::SessionTakenOver, now);
         }
     }
 

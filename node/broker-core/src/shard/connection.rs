@@ -14,6 +14,7 @@ use verge_mqtt_proto::{
 use super::admit::Meter;
 use super::api::{ConnId, ConnectionInfo, Output, SessionNo, ShardConfig};
 use super::authenticate::Authentication;
+use super::replay::Replay;
 use super::streams::Streams;
 use super::streams::api::Via;
 use super::{Shard, Timer, words};
@@ -50,6 +51,7 @@ pub(super) struct Conn {
     pub(super) meter: Option<Box<Meter>>,
     /// The User Name, where something is configured that needs it.
     pub(super) user: Option<Box<str>>,
+    pub(super) replay: Replay,
     pub(super) clean_start: bool,
     /// Whether the client brought no ClientId and was given one.
     pub(super) client_id_assigned: bool,
@@ -85,6 +87,7 @@ impl Conn {
             auth: None,
             meter: None,
             user: None,
+            replay: Replay::default(),
             clean_start: false,
             client_id_assigned: false,
             keep_alive_secs: 0,
@@ -102,7 +105,12 @@ impl Conn {
     }
 
     pub(super) fn wants_bytes(&self) -> bool {
-        self.phase != Phase::Waiting
+        self.phase != Phase::Waiting && !self.replay.paused
+    }
+
+    /// Whether bytes of its further streams would be consumed now.
+    pub(super) fn wants_stream_bytes(&self) -> bool {
+        self.session().is_some() && !self.replay.paused
     }
 
     /// The version the client speaks; before CONNECT, any.

@@ -341,15 +341,22 @@ impl Shard {
         }
     }
 
-    /// Refuses a PUBLISH that could not be stored.
-    fn refuse(&mut self, via: Via, kind: AckKind, packet_id: PacketId, now: Now) {
-        let Some(conn) = self.conns.get(&via.conn) else { return };
-        if kind == AckKind::Pubrec
-            && let Some(session) = conn.session().and_then(|no| self.sessions.get_mut(&no))
-        {
+    /// A refused QoS 2 PUBLISH is new when it comes again.
+    pub(super) fn forget_received(&mut self, via: Via, packet_id: PacketId) {
+        let no = self.session_of(via.conn);
+        if let Some(session) = no.and_then(|no| self.sessions.get_mut(&no)) {
             session.forget_received(via.stream, packet_id);
         }
-        if conn.version().is_v5() && kind != AckKind::Pubcomp {
+    }
+
+    /// Refuses a PUBLISH that could not be stored.
+    pub(super) fn refuse(&mut self, via: Via, kind: AckKind, packet_id: PacketId, now: Now) {
+        let Some(conn) = self.conns.get(&via.conn) else { return };
+        let is_v5 = conn.version().is_v5();
+        if kind == AckKind::Pubrec {
+            self.forget_received(via, packet_id);
+        }
+        if is_v5 && kind != AckKind::Pubcomp {
             self.acknowledge(via, kind, packet_id, ReasonCode::QuotaExceeded);
         } else {
             // MQTT 3.1.1 has no way to refuse a PUBLISH but to close (3.1.1, 3.3.5).

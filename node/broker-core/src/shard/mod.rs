@@ -26,6 +26,7 @@
 //! | `publish` | PUBLISH and its acknowledgements, inward |
 //! | `pass` | QoS 0, inward and outward at once |
 //! | `deliver` | messages owed, outward |
+//! | `replay` | how much is replayed to new subscriptions |
 //! | `redeliver` | what a member of a shared subscription leaves to the others |
 //! | `subscribe`, `asked` | SUBSCRIBE, UNSUBSCRIBE; filters and topics with prefixes |
 //! | `auto_subscribe`, `delayed`, `own` | what goes beyond the standard |
@@ -52,6 +53,7 @@ mod own;
 mod pass;
 mod publish;
 mod redeliver;
+mod replay;
 pub mod restore;
 mod seek;
 mod session;
@@ -111,6 +113,8 @@ pub struct Shard {
     timers: BTreeSet<(Millis, Timer)>,
     /// Connections that wait for the hub to find an owner.
     lookups: BTreeMap<u64, Lookup>,
+    /// Those of clients that are not served before the answer: one a client.
+    seeking: FxHashMap<ClientKey, u64>,
     /// Sessions that wait for the hub to say how far their routes are.
     settling: BTreeMap<u64, SessionNo>,
     /// Messages that are published later.
@@ -131,6 +135,8 @@ enum Timer {
     Session(SessionNo),
     Lookup(u64),
     Delayed,
+    /// Retained messages were sent, and the client is read from again.
+    Replay(ConnId),
 }
 
 /// Why the hub was asked for an owner.
@@ -164,6 +170,7 @@ impl Shard {
             importing: BTreeSet::new(),
             timers: BTreeSet::new(),
             lookups: BTreeMap::new(),
+            seeking: FxHashMap::default(),
             settling: BTreeMap::new(),
             delayed: Delayed::default(),
             events: EventBudget::default(),
@@ -284,6 +291,7 @@ impl Shard {
                 Timer::Session(no) => self.session_timeout(no, now),
                 Timer::Lookup(ticket) => self.lookup_timeout(ticket, now),
                 Timer::Delayed => self.delayed_timeout(now),
+                Timer::Replay(conn) => self.replay_timeout(conn),
             }
         }
     }
@@ -359,6 +367,7 @@ impl Shard {
             assert!(session.is_sealed() && session.conn.is_none());
         }
         assert_eq!(self.sessions.len(), self.open.len() + self.sealed.len());
+        self.check_lookups();
     }
 
     /// Makes sure that the session's timer fires no later than its next deadline.

@@ -76,6 +76,9 @@ impl Shard {
             payload: Bytes::copy_from_slice(publish.payload),
             stored: StoredReferences::default(),
         });
+        if message.retain && !self.admits_retained(via, publish.packet_id, &message, now) {
+            return;
+        }
         let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.info.promise));
         let batch = &mut self.turn.batch;
         let plan = self.planner.plan_accepted(&topic, &message, served, now, batch);

@@ -17,10 +17,15 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
 /// How soon homes that were out of reach are asked again; a new link asks at once.
 const LOOKUP_AGAIN: Duration = Duration::from_millis(250);
 
+/// Most questions of a shard for older sessions of clients that started clean and are served
+/// meanwhile: each is some hundred bytes, and over in [`LOOKUP_LIMIT`], so that more clients come
+/// in a second than a core serves.
+const CLEAN_LOOKUPS_MAX: usize = 16_384;
+
 impl Shard {
     /// Asks the homes of a session who owns it, before its client is served.
     pub(super) fn seek(&mut self, mut pending: PendingConnect, now: Now) {
-        if self.waiting_connects() >= self.config.handovers_max {
+        if self.seeking.len() >= self.config.handovers_max {
             return self.refuse_connect(pending.conn, ReasonCode::ConnectionRateExceeded, now);
         }
         pending.deadline = now.mono + self.config.handover_unreachable_wait;
@@ -28,14 +33,35 @@ impl Shard {
         self.ask_homes(ticket, Lookup::Resume(Box::new(pending)), now);
     }
 
-    /// Clients that are not served before the homes have answered.
-    fn waiting_connects(&self) -> usize {
-        let waits = |lookup: &&Lookup| match lookup {
-            Lookup::Resume(_) | Lookup::Again(_) => true,
-            // Served already; its answer is for an older session elsewhere.
-            Lookup::Clean(_) => false,
-        };
-        self.lookups.values().filter(|session| waits(session)).count()
+    /// Whether no more clients may start clean before some of the homes have answered.
+    pub(super) fn has_clean_lookups_max(&self) -> bool {
+        self.lookups.len() - self.seeking.len() >= CLEAN_LOOKUPS_MAX
+    }
+
+    fn put_lookup(&mut self, ticket: u64, lookup: Lookup) {
+        if let Some(client) = lookup.waiting() {
+            self.seeking.insert(client.clone(), ticket);
+        }
+        self.lookups.insert(ticket, lookup);
+    }
+
+    pub(super) fn take_lookup(&mut self, ticket: u64) -> Option<Lookup> {
+        let lookup = self.lookups.remove(&ticket)?;
+        if let Some(client) = lookup.waiting() {
+            self.seeking.remove(client);
+        }
+        Some(lookup)
+    }
+
+    /// Panics if a client that waits is not found by its look-up, or by more than one.
+    pub(super) fn check_lookups(&self) {
+        let waiting = self.lookups.iter().filter_map(|(ticket, it)| Some((it.waiting()?, *ticket)));
+        let mut count = 0;
+        for (client, ticket) in waiting {
+            count += 1;
+            assert_eq!(self.seeking.get(client), Some(&ticket));
+        }
+        assert_eq!(self.seeking.len(), count);
     }
 
     pub(super) fn ask_homes(&mut self, ticket: u64, lookup: Lookup, now: Now) {
@@ -43,7 +69,7 @@ impl Shard {
             Lookup::Resume(pending) | Lookup::Again(pending) => pending.client.clone(),
             Lookup::Clean(client) => client.clone(),
         };
-        self.lookups.insert(ticket, lookup);
+        self.put_lookup(ticket, lookup);
         self.timers.insert((now.mono + LOOKUP_LIMIT, Timer::Lookup(ticket)));
         let mail = HubMail::Lookup { shard: self.config.index, ticket, client };
         self.turn.outputs.push_back(Output::Hub(mail));
@@ -57,7 +83,7 @@ impl Shard {
         complete: bool,
         now: Now,
     ) {
-        let Some(lookup) = self.lookups.remove(&ticket) else { return };
+        let Some(lookup) = self.take_lookup(ticket) else { return };
         match lookup {
             Lookup::Clean(client) => self.claim_clean(&client, entry, now),
             Lookup::Resume(pending) | Lookup::Again(pending) => {
@@ -76,7 +102,7 @@ impl Shard {
                 {
                     // Who knows the session may be in reach in a moment, after a start say.
                     let again = self.number();
-                    self.lookups.insert(again, Lookup::Again(pending));
+                    self.put_lookup(again, Lookup::Again(pending));
                     self.timers.insert((now.mono + LOOKUP_AGAIN, Timer::Lookup(again)));
                     return;
                 }
@@ -129,7 +155,7 @@ impl Shard {
     }
 
     fn ask_again(&mut self, ticket: u64, now: Now) {
-        if let Some(Lookup::Again(pending)) = self.lookups.remove(&ticket) {
+        if let Some(Lookup::Again(pending)) = self.take_lookup(ticket) {
             let ticket = self.number();
             self.ask_homes(ticket, Lookup::Resume(pending), now);
         }
@@ -159,5 +185,16 @@ impl Shard {
         }
         self.put_registry(no);
         let _ = now;
+    }
+}
+
+impl Lookup {
+    /// The client that is not served before the answer.
+    fn waiting(&self) -> Option<&ClientKey> {
+        match self {
+            Self::Resume(pending) | Self::Again(pending) => Some(&pending.client),
+            // Served already; its answer is for an older session elsewhere.
+            Self::Clean(_) => None,
+        }
     }
 }

@@ -13,7 +13,7 @@ use verge_model::{Claim, ClientKey, MessageId, Millis, Now, UnixMillis};
 use verge_mqtt_proto::TopicFilter;
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{
-    Hold, Inbound, OrderKey, Outbound, OutboundLimits, Subscription, Will,
+    Hold, Inbound, OrderKey, Outbound, OutboundLimits, StreamTag, Subscription, Will,
 };
 use verge_mqtt_proto::topic::share::SHARE_PREFIX;
 use verge_storage::key::LANE_IMPORTED;
@@ -205,6 +205,13 @@ impl Session {
             armed: None,
             routes_token: None,
         }
+    }
+
+    /// Whether a SUBSCRIBE to `filter` on this stream replaces a subscription [MQTT-3.8.4-3].
+    pub(crate) fn has_subscription(&self, tag: StreamTag, filter: &TopicFilter) -> bool {
+        let live = self.streams.as_ref().and_then(|streams| streams.live.get(&tag));
+        self.subscriptions.contains_key(filter)
+            || live.is_some_and(|live| live.contains_key(filter))
     }
 
     /// Whether the session outlives its connection, and so has rows.

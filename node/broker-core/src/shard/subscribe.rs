@@ -18,6 +18,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::api::{Delivery, HubMail, Output, SessionNo};
+use super::replay::RETAINED_PER_SUBSCRIBE_MAX;
 use super::streams::api::Via;
 use super::streams::unsubscribed;
 use super::turn::Effect;
@@ -26,9 +27,6 @@ use crate::extension::counts::Counted;
 use crate::planner::put_queue_row;
 use crate::record::put_message;
 use crate::router::parts::{EXCLUSIVE_PREFIX, FilterParts};
-
-/// Most retained messages sent for one filter. A client that wants more subscribes more narrowly.
-const RETAINED_PER_FILTER_MAX: usize = 10_000;
 
 impl Shard {
     pub(super) fn handle_subscribe(&mut self, via: Via, subscribe: &Subscribe<'_>, now: Now) {
@@ -39,6 +37,9 @@ impl Shard {
         for request in &subscribe.filters {
             let (code, wants) =
                 self.subscribe_one(via, tag, &request, subscribe.subscription_id, now);
+            if code.is_error() {
+                self.shared.counters.subscription_refused(code.name());
+            }
             codes.push(code);
             retained.extend(wants);
         }
@@ -52,9 +53,11 @@ impl Shard {
         };
         self.reply_when_stored(via, no, conn.version(), &suback);
         self.put_registry(no);
+        let mut room = RETAINED_PER_SUBSCRIBE_MAX;
         for (filter, subscription) in retained {
-            self.send_retained(no, tag, &filter, &subscription, now);
+            room -= self.send_retained(no, tag, &filter, &subscription, room, now);
         }
+        self.replayed(via.conn, RETAINED_PER_SUBSCRIBE_MAX - room, now);
     }
 
     /// One filter of a SUBSCRIBE; with the subscription if retained messages are to be sent.
@@ -77,6 +80,9 @@ impl Shard {
         let Some(no) = self.session_of(via.conn) else {
             return (ReasonCode::UnspecifiedError, None);
         };
+        if self.has_subscriptions_max(no, tag, &filter) {
+            return (ReasonCode::QuotaExceeded, None);
+        }
         let options = request.options;
         let subscription = Subscription {
             qos: options.qos.min(self.config.qos_max),
@@ -122,6 +128,13 @@ impl Shard {
         };
         self.event_subscription(no, filter, Some(subscription.qos), now);
         Ok(existed)
+    }
+
+    /// Whether a session has as many subscriptions as it may, and this would be one more.
+    fn has_subscriptions_max(&self, no: SessionNo, tag: StreamTag, filter: &TopicFilter) -> bool {
+        let Some(session) = self.sessions.get(&no) else { return false };
+        session.subscription_count() >= self.config.terms.subscriptions_max
+            && !session.has_subscription(tag, filter)
     }
 
     /// Adds a subscription to the control stream; true if it was there.
@@ -262,26 +275,35 @@ impl Shard {
         }
     }
 
-    /// Owes the session the retained messages of a filter [MQTT-3.3.1-9].
+    /// Owes the session the retained messages of a filter [MQTT-3.3.1-9], at most `limit`; gives
+    /// their number.
     pub(super) fn send_retained(
         &mut self,
         no: SessionNo,
         tag: StreamTag,
         filter: &TopicFilter,
         subscription: &Subscription,
+        limit: usize,
         now: Now,
-    ) {
+    ) -> usize {
         let parts = FilterParts::of(filter.as_str());
         let retained = &self.shared.retained;
-        let limit = RETAINED_PER_FILTER_MAX;
-        let messages = if parts.local {
-            retained.matches_of(self.shared.node, parts.filter, now.wall, limit)
+        // One more tells whether some are left out.
+        let asked = limit + 1;
+        let mut messages = if parts.local {
+            retained.matches_of(self.shared.node, parts.filter, now.wall, asked)
         } else {
-            retained.matches(parts.filter, now.wall, limit)
+            retained.matches(parts.filter, now.wall, asked)
         };
+        if messages.len() > limit {
+            messages.truncate(limit);
+            self.shared.counters.retained_replay_cut(1);
+        }
+        let count = messages.len();
         for message in messages {
             self.owe(no, tag, message, subscription, now);
         }
+        count
     }
 
     fn owe(

@@ -14,6 +14,8 @@ pub struct Terms {
     pub topic_alias_maximum_out: u16,
     /// Who may connect with a password; none if there are no users.
     pub authn: Option<Arc<Authn>>,
+    /// Most subscriptions of a session, those of all its streams together.
+    pub subscriptions_max: usize,
     /// Whether messages may be retained.
     pub retain_available: bool,
     /// Whether filters may have wildcards.
@@ -39,6 +41,7 @@ impl Default for Terms {
         Self {
             topic_alias_maximum_out: 32,
             authn: None,
+            subscriptions_max: 100_000,
             retain_available: true,
             wildcard_subscription_available: true,
             subscription_identifier_available: true,

@@ -132,7 +132,7 @@ impl Shard {
     /// whose flow control bounds them; [`Output::FeedStream`] says when.
     #[must_use]
     pub fn wants_stream_bytes(&self, conn: ConnId, stream: StreamNo) -> bool {
-        let Some(state) = self.conns.get(&conn).filter(|state| state.session().is_some()) else {
+        let Some(state) = self.conns.get(&conn).filter(|state| state.wants_stream_bytes()) else {
             return false;
         };
         state.stream(stream).is_some_and(|stream| !stream.finished)
@@ -224,7 +224,7 @@ impl Shard {
 
     /// Takes one packet off a stream's `input`, as `next_event` does for the control stream.
     fn next_stream_event(&mut self, via: Via, input: &[u8], now: Now) -> Option<usize> {
-        let conn = self.conns.get_mut(&via.conn).filter(|conn| conn.session().is_some())?;
+        let conn = self.conns.get_mut(&via.conn).filter(|conn| conn.wants_stream_bytes())?;
         let Conn { machine, streams, .. } = &mut **conn;
         let stream = streams.as_mut()?.table.get_mut(&via.stream)?;
         if stream.finished || input.is_empty() {

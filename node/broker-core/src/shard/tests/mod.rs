@@ -5,6 +5,7 @@
 //! the ledger. [`mesh::Mesh`] joins beds for handovers.
 
 mod bed;
+mod bounds;
 mod client;
 mod mesh;
 mod streams;
