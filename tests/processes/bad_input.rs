@@ -25,7 +25,7 @@ const LEVELS: usize = 10_000;
 const SILENT: u64 = 1_000;
 
 /// A connection of bytes.
-struct Raw(TcpStream);
+pub(crate) struct Raw(pub(crate) TcpStream);
 
 impl Raw {
     fn open(node: &Node) -> Self {
@@ -36,8 +36,18 @@ impl Raw {
 
     /// After a CONNECT that was accepted.
     fn connected(node: &Node, version: ProtocolVersion, keep_alive_secs: u16) -> Self {
+        Self::connected_as(node, version, keep_alive_secs, "rude")
+    }
+
+    /// The same, by this ClientId.
+    pub(crate) fn connected_as(
+        node: &Node,
+        version: ProtocolVersion,
+        keep_alive_secs: u16,
+        id: &str,
+    ) -> Self {
         let mut raw = Self::open(node);
-        let packet = connect("rude", version, true);
+        let packet = connect(id, version, true);
         let packet = verge_mqtt_proto::Connect { keep_alive_secs, ..packet };
         raw.send(&bytes_of(&packet, version));
         let (reason, _) = raw.connack(version);
@@ -46,7 +56,7 @@ impl Raw {
     }
 
     /// Writes; the node may have closed before the last byte.
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes);
     }
 
@@ -66,7 +76,7 @@ impl Raw {
     }
 
     /// All that comes until the node closes, which it must.
-    fn last_words(&mut self) -> Vec<u8> {
+    pub(crate) fn last_words(&mut self) -> Vec<u8> {
         let mut words = Vec::new();
         let mut bytes = [0; 1024];
         loop {
@@ -123,7 +133,7 @@ impl Witness {
 }
 
 /// A packet: its first byte, and the rest behind the length.
-fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     let mut length = rest.len();
     loop {
@@ -139,7 +149,7 @@ fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 /// Text with its length before it.
-fn text(text: &str) -> Vec<u8> {
+pub(crate) fn text(text: &str) -> Vec<u8> {
     let length = u16::try_from(text.len()).expect("texts of these tests are short");
     [&length.to_be_bytes(), text.as_bytes()].concat()
 }

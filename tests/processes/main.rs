@@ -4,6 +4,7 @@
 //! Each test has a [`site`] of its own, with directories and ports; it ends only what it started.
 //! The programs are those of the same build, or of the directory `VERGE_BIN_DIR`.
 
+mod abuse;
 mod bad_input;
 mod book;
 mod certificates;

@@ -128,6 +128,15 @@ impl Node {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// The most memory of the machine's that the process ever had.
+    pub(crate) fn resident_bytes_peak(&self) -> u64 {
+        let id = self.child.as_ref().expect("a node that runs").id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let size = line.expect("it has memory").trim().trim_end_matches(" kB");
+        size.parse::<u64>().expect("a number") * 1024
+    }
+
     pub(crate) fn mesh_addr(&self) -> SocketAddr {
         self.mesh.expect("a node of a mesh")
     }
