@@ -53,7 +53,7 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             expiry_max: Text(SpanOrNever(Some(days(7)))),
             v3_expiry: Text(SpanOrNever(Some(days(1)))),
             receive_maximum: 256,
-            inflight_max: 1_024,
+            inflight_max: 64,
             topic_alias_maximum: 32,
             topic_alias_maximum_out: 32,
             keep_alive_max: secs(1_200),
