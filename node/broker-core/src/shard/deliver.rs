@@ -96,7 +96,7 @@ impl Shard {
     }
 
     /// Sends a QoS 0 message, or drops it if its client is away or slow.
-    fn send_now(&mut self, delivery: &Delivery, now: Now) {
+    pub(super) fn send_now(&mut self, delivery: &Delivery, now: Now) {
         let Some(session) = self.sessions.get(&delivery.session) else { return };
         let Some(id) = session.conn else { return };
         // A client that has no CONNACK yet is not there yet.
@@ -105,7 +105,11 @@ impl Shard {
         };
         // Nobody wants it who ended the stream it is for.
         let Some(stream) = conn.stream_of(session, delivery.tag) else { return };
-        if conn.output_len(stream) >= self.config.output_bytes_high {
+        let full = conn.output_len(stream) >= self.config.output_bytes_high;
+        if delivery.retain && (full || conn.replay.is_waiting()) && conn.replay.wait(delivery) {
+            return;
+        }
+        if full {
             self.tally.dropped_qos0();
             self.shared.note_dropped(&delivery.message);
             return;

@@ -213,6 +213,7 @@ impl Shard {
 
     /// The connection's output has fallen below half of the high mark.
     pub fn handle_writable(&mut self, conn: ConnId, now: Now) {
+        self.replay_waiting(conn, now);
         if let Some(no) = self.conns.get(&conn).and_then(|conn| conn.session()) {
             self.pump(no, now);
         }

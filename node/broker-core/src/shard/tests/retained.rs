@@ -88,3 +88,30 @@ fn retained_messages_survive_a_crash_and_their_expiry_does_not_stop() {
     bed.send(client, client.subscribe(2, want("#", 0)));
     bed.expect(client, &["suback 2 [0]", "publish long retain \"l\""]);
 }
+
+#[test]
+fn a_client_that_reads_slowly_gets_every_retained_message_at_qos_0() {
+    let mut bed = Bed::new(1);
+    let publisher = bed.connect(&v5("p"));
+    for number in 0..200 {
+        let topic: &'static str = Box::leak(format!("s/{number:03}").into_boxed_str());
+        bed.send(publisher, publisher.publish(post(topic, "as long as a message may be").retain()));
+    }
+    let client = bed.connect(&v5("v"));
+    bed.got(client);
+    bed.reading = false;
+    bed.send(client, client.subscribe(1, want("s/#", 0)));
+    // Live, it finds no room; it is what the client gets in place of the old one.
+    bed.send(publisher, publisher.publish(post("s/199", "new").retain()));
+    let mut got = Vec::new();
+    for _ in 0..200 {
+        bed.read_all();
+        got.extend(bed.got(client));
+        bed.reading = false;
+    }
+    got.retain(|line| line.starts_with("publish "));
+    got.sort();
+    assert_eq!(got.len(), 200);
+    assert!(got[0].starts_with("publish s/000 "), "{}", got[0]);
+    assert_eq!(got[199], "publish s/199 retain \"new\"");
+}

@@ -4,7 +4,7 @@ use crate::shard::connection::Conn;
 use crate::shard::session::Session;
 
 /// Bytes of a connection. Who needs more room puts what few connections use into a box.
-const CONN_BYTES_MAX: usize = 424;
+const CONN_BYTES_MAX: usize = 440;
 
 /// Bytes of a session, connected or parked.
 const SESSION_BYTES_MAX: usize = 632;
