@@ -1,34 +1,9 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says about the client behind it before the
-//! first byte of the client (haproxy.org, proxy-protocol.txt).
-//!
-//! The format is the crate `ppp`'s. Here it is decided whose word counts, how much of it is read
-//! (never a byte of the client), and what follows from it.
+//! A whole header of the PROXY protocol, and what it says.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ppp::{HeaderResult, PartialResult, v1, v2};
-use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
-
-use super::transport::{Socket, canonical};
-use crate::config::text::{Network, Text};
-
-/// How long a proxy may take for its header, which it sends with the connection. The protocol asks
-/// for at least three seconds.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Longest header of version 1, with its end of line (section 2.1).
-const V1_BYTES_MAX: usize = 107;
-
-/// First bytes of a header of version 2: signature, command, family, length (section 2.2).
-const V2_START_BYTES: usize = 16;
-
-/// Longest header of version 2 that is taken. One with a client's certificate in full is a few
-/// kilobytes; proxies send names out of it.
-const V2_BYTES_MAX: usize = 4 * 1024;
 
 /// The client's side of TLS, in the first byte of `PP2_TYPE_SSL` (section 2.2.6).
 const CLIENT_SSL: u8 = 0x01;
@@ -39,121 +14,36 @@ const CLIENT_CERT_SESS: u8 = 0x04;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// The client, or the proxy if it does not say.
-    pub(super) peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// The address is the client's own. If not, nothing may be granted for it.
-    pub(super) is_known: bool,
+    pub(crate) is_known: bool,
     /// The common name of the certificate that the proxy verified.
-    pub(super) subject: Option<Arc<str>>,
+    pub(crate) subject: Option<Arc<str>>,
     /// The server name that the client asked the proxy for.
-    pub(super) server_name: Option<Arc<str>>,
+    pub(crate) server_name: Option<Arc<str>>,
 }
 
 impl Source {
     /// A peer with no proxy between.
-    pub(super) fn direct(peer: SocketAddr) -> Self {
+    pub(crate) fn direct(peer: SocketAddr) -> Self {
         Self { peer, is_known: true, subject: None, server_name: None }
     }
 }
 
-/// Why a proxy's connection comes to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyError {
-    #[error("{0} is no proxy that is trusted: see proxy_trusted of the listener")]
-    Untrusted(IpAddr),
-    #[error("no PROXY header in time")]
-    Timeout,
-    #[error("no PROXY header: {0}")]
-    Malformed(String),
-    #[error("it ended within its PROXY header: {0}")]
-    Ended(#[from] io::Error),
-}
-
-impl ProxyError {
-    /// Its name in metrics.
-    pub(super) fn label(&self) -> &'static str {
-        match self {
-            Self::Untrusted(_) => "proxy_untrusted",
-            Self::Timeout => "proxy_timeout",
-            Self::Malformed(_) | Self::Ended(_) => "proxy_header",
-        }
-    }
-}
-
-/// Reads the header of a connection from `peer`.
-///
-/// # Errors
-/// The peer may not speak for others, or does not speak the protocol.
-pub(super) async fn accept(
-    socket: &mut Socket,
-    peer: SocketAddr,
-    trusted: &[Text<Network>],
-) -> Result<Source, ProxyError> {
-    if !trusted.iter().any(|network| network.0.contains(peer.ip())) {
-        return Err(ProxyError::Untrusted(peer.ip()));
-    }
-    let header = timeout(HEADER_TIMEOUT, read(socket)).await.map_err(|_| ProxyError::Timeout)??;
-    source(&header, peer)
-}
-
-/// Reads the header and nothing after it.
-async fn read(socket: &mut Socket) -> Result<Vec<u8>, ProxyError> {
-    let mut start = [0; V2_START_BYTES];
-    let mut header = Vec::new();
-    let seen = socket.peek(&mut start).await?;
-    if seen == 0 {
-        return Err(ProxyError::Ended(io::ErrorKind::UnexpectedEof.into()));
-    }
-    let begins = |word: &[u8]| start[..seen.min(word.len())] == word[..seen.min(word.len())];
-    if begins(v1::PROTOCOL_PREFIX.as_bytes()) {
-        return read_line(socket).await;
-    }
-    let foreign = || ProxyError::Malformed("neither version begins so".to_owned());
-    if !begins(v2::PROTOCOL_PREFIX) {
-        return Err(foreign());
-    }
-    header.resize(V2_START_BYTES, 0);
-    socket.read_exact(&mut header).await?;
-    if !header.starts_with(v2::PROTOCOL_PREFIX) {
-        return Err(foreign());
-    }
-    let length = usize::from(u16::from_be_bytes([header[14], header[15]]));
-    if V2_START_BYTES + length > V2_BYTES_MAX {
-        return Err(ProxyError::Malformed(format!("{length} bytes are too many")));
-    }
-    header.resize(V2_START_BYTES + length, 0);
-    socket.read_exact(&mut header[V2_START_BYTES..]).await?;
-    Ok(header)
-}
-
-/// Reads a header of version 1: a line.
-async fn read_line(socket: &mut Socket) -> Result<Vec<u8>, ProxyError> {
-    let mut line = Vec::new();
-    loop {
-        let mut seen = [0; V1_BYTES_MAX];
-        let count = socket.peek(&mut seen[..V1_BYTES_MAX - line.len()]).await?;
-        let end = seen[..count].iter().position(|byte| *byte == b'\n');
-        let take = end.map_or(count, |place| place + 1);
-        let before = line.len();
-        line.resize(before + take, 0);
-        socket.read_exact(&mut line[before..]).await?;
-        if end.is_some() {
-            return Ok(line);
-        }
-        if count == 0 || line.len() == V1_BYTES_MAX {
-            return Err(ProxyError::Malformed("a line without end".to_owned()));
-        }
-    }
-}
+/// Why a header is none.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no PROXY header: {0}")]
+pub(crate) struct Malformed(pub(super) String);
 
 /// What a whole header says.
-fn source(header: &[u8], proxy: SocketAddr) -> Result<Source, ProxyError> {
+pub(crate) fn source(header: &[u8], proxy: SocketAddr) -> Result<Source, Malformed> {
     let parsed = HeaderResult::parse(header);
     if parsed.is_incomplete() {
-        return Err(ProxyError::Malformed("it is not whole".to_owned()));
+        return Err(Malformed("it is not whole".to_owned()));
     }
-    let malformed = |error: &dyn std::fmt::Display| ProxyError::Malformed(error.to_string());
+    let malformed = |error: &dyn std::fmt::Display| Malformed(error.to_string());
     // What comes without an address comes from the proxy, who does not say for whom.
     let unknown = Source { is_known: false, ..Source::direct(proxy) };
     match parsed {
@@ -191,6 +81,11 @@ fn source(header: &[u8], proxy: SocketAddr) -> Result<Source, ProxyError> {
             Ok(source)
         }
     }
+}
+
+/// An IPv4 client behind an IPv6 socket is shown by its IPv4 address.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
 /// The common name in `PP2_TYPE_SSL`, if the proxy says that it verified the certificate.
@@ -291,7 +186,7 @@ mod tests {
             [&v2(1, 0x11, &V4, &[])[..14], &[0, 13], &V4, &[0x20]].concat(),
         ] {
             let refused = source(&header, proxy());
-            assert!(matches!(refused, Err(ProxyError::Malformed(_))), "{header:x?}: {refused:?}");
+            assert!(matches!(refused, Err(Malformed(_))), "{header:x?}: {refused:?}");
         }
     }
 }
