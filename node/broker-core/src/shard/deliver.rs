@@ -80,8 +80,15 @@ impl Shard {
             }
             return;
         }
+        let mut entry = entry_of(delivery);
+        // It was planned before its member's connection was lost.
+        if entry.share.is_some() && self.is_away(no) {
+            let mut stays = self.redeliver(no, vec![(entry, None)], true, now);
+            let Some((kept, _)) = stays.pop() else { return };
+            entry = kept;
+        }
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        if let Err((_, entry)) = session.outbound.enqueue(entry_of(delivery)) {
+        if let Err((_, entry)) = session.outbound.enqueue(entry) {
             let settled = Settled::Dropped(DropReason::QueueFull);
             self.shared.ledger.settle(settled, 1);
             self.shared.note_dropped(&entry.message);

@@ -94,6 +94,19 @@ impl Shard {
         self.redeliver_or_keep(no, taken, false, now);
     }
 
+    /// Whether messages of groups are for other members, if one is connected, since this one's
+    /// connection is lost.
+    pub(super) fn is_away(&self, no: SessionNo) -> bool {
+        let waits = self.shared.router.shared_settings().redeliver == Redeliver::SessionEnd;
+        !waits
+            && self.sessions.get(&no).is_some_and(|session| {
+                session.conn.is_none()
+                    && !session.is_sealed()
+                    && session.seen.until.is_none()
+                    && session.fragments.is_empty()
+            })
+    }
+
     /// A session that goes on has lost its connection.
     pub(super) fn member_away(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
