@@ -1,7 +1,8 @@
 //! What has a packet id and is not settled, in the order of the session.
 //!
 //! Clients acknowledge in the order they were sent to [MQTT-4.6.0-2], so what is looked for stands
-//! at the front nearly always; else the identifiers, which lie side by side, are searched.
+//! at the front or, just put in, at the back nearly always. Else the identifiers, which lie side by
+//! side, are searched: by halves while they ascend as they were given, one by one after imports.
 
 use std::collections::VecDeque;
 
@@ -16,6 +17,8 @@ pub(super) struct InflightList {
     entries: VecDeque<Inflight>,
     /// Their packet ids, place by place.
     ids: VecDeque<u16>,
+    /// Whether some id does not follow those before it, counted around from the first.
+    mixed: bool,
     /// All entries before this place have been sent on the present connection.
     unsent_from: usize,
 }
@@ -33,17 +36,30 @@ impl InflightList {
         if place < self.unsent_from || place == self.unsent_from && inflight.sent {
             self.unsent_from = if inflight.sent { self.unsent_from + 1 } else { place };
         }
-        self.entries.insert(place, inflight);
-        self.ids.insert(place, id.get());
+        if place == self.entries.len() {
+            self.mixed |=
+                self.ids.back().is_some_and(|last| self.offset(id.get()) <= self.offset(*last));
+            self.entries.push_back(inflight);
+            self.ids.push_back(id.get());
+        } else {
+            self.mixed = true;
+            self.entries.insert(place, inflight);
+            self.ids.insert(place, id.get());
+        }
     }
 
     /// Takes an entry out.
     pub(super) fn remove(&mut self, id: PacketId) -> Option<Inflight> {
         let place = self.place(id)?;
-        self.ids.remove(place);
         if place < self.unsent_from {
             self.unsent_from -= 1;
         }
+        if place == 0 {
+            self.ids.pop_front();
+            self.mixed &= !self.ids.is_empty();
+            return self.entries.pop_front();
+        }
+        self.ids.remove(place);
         self.entries.remove(place)
     }
 
@@ -84,8 +100,7 @@ impl InflightList {
     }
 
     pub(super) fn contains(&self, id: PacketId) -> bool {
-        let (front, back) = self.ids.as_slices();
-        front.contains(&id.get()) || back.contains(&id.get())
+        self.place(id).is_some()
     }
 
     /// Whether an entry has this place in the order.
@@ -117,13 +132,34 @@ impl InflightList {
         assert_eq!(self.entries.len(), self.ids.len());
         assert!(self.entries.iter().is_sorted_by_key(|inflight| inflight.entry.order));
         assert!(self.entries.iter().take(self.unsent_from).all(|inflight| inflight.sent));
+        assert!(self.mixed || self.ids.iter().is_sorted_by_key(|id| self.offset(*id)));
+    }
+
+    /// How far an id is from the first, around the number of all ids.
+    fn offset(&self, id: u16) -> u16 {
+        id.wrapping_sub(self.ids.front().copied().unwrap_or_default())
     }
 
     fn place(&self, id: PacketId) -> Option<usize> {
         let id = id.get();
-        let (front, back) = self.ids.as_slices();
-        let found = front.iter().position(|other| *other == id);
-        found.or_else(|| Some(front.len() + back.iter().position(|other| *other == id)?))
+        if *self.ids.front()? == id {
+            return Some(0);
+        }
+        let last = *self.ids.back()?;
+        if last == id {
+            return Some(self.ids.len() - 1);
+        }
+        if self.mixed {
+            let (front, back) = self.ids.as_slices();
+            let found = front.iter().position(|other| *other == id);
+            return found.or_else(|| Some(front.len() + back.iter().position(|o| *o == id)?));
+        }
+        let offset = self.offset(id);
+        // Beyond the last: an id about to be given.
+        if offset > self.offset(last) {
+            return None;
+        }
+        self.ids.binary_search_by_key(&offset, |other| self.offset(*other)).ok()
     }
 }
 
@@ -163,6 +199,37 @@ mod tests {
         }
         assert_eq!(told, [3, 1, 9, 5, 4], "what comes before is told when it is there");
         assert_eq!(ids(&list), [9, 1, 5, 4]);
+    }
+
+    #[test]
+    fn ids_that_go_round_are_found_with_holes_between_them() {
+        let mut list = InflightList::default();
+        let id = |number| PacketId::new(number).unwrap();
+        let given: Vec<u16> = (16_300..=16_383).chain(1..100).collect();
+        for (seq, number) in (1..).zip(&given) {
+            assert!(!list.contains(id(*number)), "{number} is free until it is given");
+            list.insert(id(*number), inflight(seq, true));
+            list.check_invariants();
+        }
+        assert!(!list.mixed);
+        let (kept, settled): (Vec<u16>, Vec<u16>) = given.iter().partition(|id| *id % 3 == 0);
+        for number in &settled {
+            assert!(list.remove(id(*number)).is_some());
+            list.check_invariants();
+        }
+        assert!(settled.iter().all(|number| list.get(id(*number)).is_none()));
+        let seq_of = |number: &u16| list.get(id(*number)).map(|found| found.entry.order.seq);
+        assert!(kept.iter().map(seq_of).is_sorted(), "each is found where it stands");
+        assert!(kept.iter().all(|number| seq_of(number).is_some()));
+
+        // An import comes before them.
+        list.insert(id(20_000), inflight(0, false));
+        assert!(list.mixed && list.contains(id(20_000)) && list.contains(id(kept[7])));
+        list.check_invariants();
+        for number in ids(&list) {
+            list.remove(id(number)).unwrap();
+        }
+        assert!(!list.mixed, "with the last it is forgotten");
     }
 
     fn ids(list: &InflightList) -> Vec<u16> {
