@@ -1,7 +1,8 @@
 //! What a PUBLISH costs a shard, without sockets and disk. Prints, asserts nothing about time:
-//! `cargo run --release -p verge-broker-core --example speed [ROUNDS]`
+//! `cargo run --release -p verge-broker-core --example speed [ROUNDS [QOS [SHAPE]]]`
 //!
-//! Pairs of clients exchange messages in batches, as busy sockets bring them. Under
+//! Pairs of clients exchange messages in batches, as busy sockets bring them; or all publish to one
+//! subscriber (`fan-in`), or to four that share a subscription (`shared`). Under
 //! `valgrind --tool=callgrind` it tells instructions by function.
 
 use std::sync::Arc;
@@ -24,8 +25,10 @@ use verge_storage::Promise;
 
 /// Messages a client sends at once.
 const BATCH: u16 = 16;
-/// Pairs of a publisher and its subscriber.
+/// Publishers, and for pairs as many subscribers.
 const PAIRS: u64 = 50;
+/// Members of a shared subscription.
+const MEMBERS: u64 = 4;
 
 /// Bytes of a payload.
 const PAYLOAD_BYTES: usize = 256;
@@ -36,11 +39,12 @@ const V: ProtocolVersion = ProtocolVersion::V4;
 fn main() {
     let rounds: u32 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(400);
     let only = std::env::args().nth(2);
+    let shape = std::env::args().nth(3).unwrap_or_else(|| "pairs".to_owned());
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         if only.as_ref().is_some_and(|only| *only != qos.bits().to_string()) {
             continue;
         }
-        let mut bed = Bed::new(qos);
+        let mut bed = Bed::new(qos, &shape);
         bed.round();
         let started = Instant::now();
         for _ in 0..rounds {
@@ -49,7 +53,7 @@ fn main() {
         let messages = u64::from(rounds) * PAIRS * u64::from(BATCH);
         let took = started.elapsed().as_nanos() / u128::from(messages);
         assert_eq!(bed.delivered, messages + PAIRS * u64::from(BATCH), "each arrives once");
-        println!("pairs at QoS {}: {took} ns a message", qos.bits());
+        println!("{shape} at QoS {}: {took} ns a message", qos.bits());
     }
 }
 
@@ -64,7 +68,7 @@ struct Bed {
 }
 
 impl Bed {
-    fn new(qos: QoS) -> Self {
+    fn new(qos: QoS, shape: &str) -> Self {
         let node = NodeKey(1);
         let shared = Arc::new(NodeShared::new(node, 1, TopicRules::default()));
         let now = Now { mono: Millis(1), wall: UnixMillis(1_700_000_000_000) };
@@ -74,9 +78,17 @@ impl Bed {
             let (publisher, subscriber) = (ConnId(pair * 2), ConnId(pair * 2 + 1));
             let topic = format!("bench/{pair}/x");
             bed.connect(publisher, &format!("p{pair}"));
-            bed.connect(subscriber, &format!("s{pair}"));
-            bed.send(subscriber, &subscribe(&topic, qos));
-            bed.settle();
+            let filter = match (shape, pair) {
+                ("fan-in", 0) => "bench/+/x".to_owned(),
+                ("shared", 0..MEMBERS) => "$share/g/bench/+/x".to_owned(),
+                ("pairs", _) => topic.clone(),
+                (_, _) => String::new(),
+            };
+            if !filter.is_empty() {
+                bed.connect(subscriber, &format!("s{pair}"));
+                bed.send(subscriber, &subscribe(&filter, qos));
+                bed.settle();
+            }
             bed.batches.push((publisher, batch(&topic, qos)));
         }
         bed
