@@ -17,10 +17,10 @@ pub(super) struct InflightList {
     entries: VecDeque<Inflight>,
     /// Their packet ids, place by place.
     ids: VecDeque<u16>,
+    /// All entries before this place have been sent on the present connection.
+    unsent_from: u32,
     /// Whether some id does not follow those before it, counted around from the first.
     mixed: bool,
-    /// All entries before this place have been sent on the present connection.
-    unsent_from: usize,
 }
 
 impl InflightList {
@@ -33,8 +33,9 @@ impl InflightList {
             }
             Some(_) | None => self.entries.len(),
         };
-        if place < self.unsent_from || place == self.unsent_from && inflight.sent {
-            self.unsent_from = if inflight.sent { self.unsent_from + 1 } else { place };
+        let at = u32::try_from(place).expect("there are no more than packet ids");
+        if at < self.unsent_from || at == self.unsent_from && inflight.sent {
+            self.unsent_from = if inflight.sent { self.unsent_from + 1 } else { at };
         }
         if place == self.entries.len() {
             self.mixed |=
@@ -51,7 +52,7 @@ impl InflightList {
     /// Takes an entry out.
     pub(super) fn remove(&mut self, id: PacketId) -> Option<Inflight> {
         let place = self.place(id)?;
-        if place < self.unsent_from {
+        if place < self.unsent_from as usize {
             self.unsent_from -= 1;
         }
         if place == 0 {
@@ -79,16 +80,17 @@ impl InflightList {
 
     /// The first entry that was not sent on the present connection.
     pub(super) fn next_unsent(&mut self) -> Option<(PacketId, &mut Inflight)> {
-        while self.entries.get(self.unsent_from).is_some_and(|inflight| inflight.sent) {
+        while self.entries.get(self.unsent_from as usize).is_some_and(|inflight| inflight.sent) {
             self.unsent_from += 1;
         }
-        let id = packet_id(*self.ids.get(self.unsent_from)?);
-        Some((id, &mut self.entries[self.unsent_from]))
+        let at = self.unsent_from as usize;
+        let id = packet_id(*self.ids.get(at)?);
+        Some((id, &mut self.entries[at]))
     }
 
     /// Whether an entry was not sent on the present connection.
     pub(super) fn has_unsent(&self) -> bool {
-        self.entries.iter().skip(self.unsent_from).any(|inflight| !inflight.sent)
+        self.entries.iter().skip(self.unsent_from as usize).any(|inflight| !inflight.sent)
     }
 
     pub(super) fn get(&self, id: PacketId) -> Option<&Inflight> {
@@ -131,7 +133,7 @@ impl InflightList {
     pub(super) fn check_invariants(&self) {
         assert_eq!(self.entries.len(), self.ids.len());
         assert!(self.entries.iter().is_sorted_by_key(|inflight| inflight.entry.order));
-        assert!(self.entries.iter().take(self.unsent_from).all(|inflight| inflight.sent));
+        assert!(self.entries.iter().take(self.unsent_from as usize).all(|inflight| inflight.sent));
         assert!(self.mixed || self.ids.iter().is_sorted_by_key(|id| self.offset(*id)));
     }
 
