@@ -19,13 +19,18 @@ use crate::mesh::links::advertised;
 /// Memtables a node's write memory is divided into.
 const MEMTABLES: usize = 4;
 
-/// Threads that serve clients: as configured, or one per core.
+/// Threads that serve clients: as configured, or [`default_shards`].
 pub(super) fn shard_count(config: &Config) -> u16 {
-    let cores = available_parallelism().map_or(1, |cores| cores.get());
     match config.node.shards {
-        0 => u16::try_from(cores).unwrap_or(u16::MAX),
+        0 => default_shards(available_parallelism().map_or(1, |cores| cores.get())),
         count => count,
     }
+}
+
+/// One per core but one, which the writer, the mesh, the kernel's half of the network and the rest of
+/// the machine share; on one core, one (ADR 0011).
+fn default_shards(cores: usize) -> u16 {
+    u16::try_from(cores.saturating_sub(1).max(1)).unwrap_or(u16::MAX)
 }
 
 /// What a shard wants to know.
@@ -181,6 +186,11 @@ mod tests {
 
     use super::*;
     use crate::config::Loader;
+
+    #[test]
+    fn a_core_is_left_for_the_rest() {
+        assert_eq!([1, 2, 3, 64, 100_000].map(default_shards), [1, 1, 2, 63, u16::MAX]);
+    }
 
     #[test]
     fn rules_of_topics_and_uplink_do_not_hide_each_other() {

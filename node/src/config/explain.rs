@@ -12,7 +12,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("node.region", "nodes of one region know each other's routes and sessions"),
     ("node.position", "where the node stands, for steering vehicles: \"LAT,LON\""),
     ("node.data_dir", "directory of everything the node keeps"),
-    ("node.shards", "threads that serve clients; 0 is one per core"),
+    ("node.shards", "threads that serve clients; 0 is one per core but one"),
     ("listeners", "where clients connect"),
     ("tls.cert", "certificate chain of the tls://, wss:// and quic:// listeners"),
     ("tls.key", "private key of that certificate"),
