@@ -22,7 +22,8 @@ use super::Shard;
 use super::api::{HubMail, Output, SessionNo};
 use super::deliver::{delete_row, put_row};
 use super::redeliver::share_of;
-use super::session::{Fragment, Ownership, Session};
+use super::moving::Fragment;
+use super::session::{Ownership, Session};
 use super::turn::Effect;
 use crate::ledger::{Opened, Settled};
 use crate::record::{BadRecord, message_from_afar, put_message};
@@ -95,7 +96,7 @@ impl Shard {
     ) {
         let Some(&no) = self.open.get(client) else { return };
         let Some(session) = self.sessions.get_mut(&no).filter(|s| s.claim == claim) else { return };
-        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let Some(state) = session.moving.fragment_mut(fragment) else { return };
         let actions = event(&mut state.import);
         self.act(no, fragment, actions, now);
         self.arm(no);
@@ -135,10 +136,10 @@ impl Shard {
         let Some(&no) = self.open.get(client) else { return };
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let ours = session.claim >= claim && fragment < session.claim;
-        if !ours || session.fragments.contains_key(&fragment) || session.entry.is_none() {
+        if !ours || session.moving.fragments.contains_key(&fragment) || session.entry.is_none() {
             return;
         }
-        session.fragments.insert(fragment, new_fragment(false, now));
+        session.moving.change().fragments.insert(fragment, new_fragment(false, now));
         session.remember_from(now);
         self.store_claim(no);
     }
@@ -175,7 +176,7 @@ impl Shard {
     pub(super) fn claimed(&mut self, no: SessionNo, now: Now) {
         self.put_registry(no);
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let due: Vec<Claim> = session.fragments.keys().copied().collect();
+        let due: Vec<Claim> = session.moving.fragments.keys().copied().collect();
         for fragment in due {
             self.importing.insert(no);
             self.ask(no, fragment, now);
@@ -185,7 +186,7 @@ impl Shard {
 
     fn ask(&mut self, no: SessionNo, fragment: Claim, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let Some(state) = session.moving.fragment_mut(fragment) else { return };
         let actions = state.import.handle_timeout(now.mono);
         self.act(no, fragment, actions, now);
     }
@@ -193,8 +194,8 @@ impl Shard {
     /// Takes in what the session was at the giver.
     fn take_header(&mut self, no: SessionNo, fragment: Claim, header: &SealedHeader, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let decides = session.claiming == Some(fragment);
-        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let decides = session.moving.claiming == Some(fragment);
+        let Some(state) = session.moving.fragment_mut(fragment) else { return };
         let first = !std::mem::replace(&mut state.headed, true);
         if !header.subscriptions.is_empty() {
             merge_entry(session, header);
@@ -214,7 +215,7 @@ impl Shard {
             session.restore_received(on_streams);
         }
         for id in &header.settled {
-            if session.seen.note(*id) {
+            if session.moving.note_seen(*id) {
                 self.turn.batch.put_seen(no.0, *id, now.wall);
             }
             // A copy may have come by another way already, and not have been sent.
@@ -225,9 +226,9 @@ impl Shard {
             }
         }
         for older in &header.open_fragments {
-            let known = *older == session.claim || session.fragments.contains_key(older);
+            let known = *older == session.claim || session.moving.fragments.contains_key(older);
             if !known {
-                session.fragments.insert(*older, new_fragment(false, now));
+                session.moving.change().fragments.insert(*older, new_fragment(false, now));
             }
         }
         let record = session.record();
@@ -241,16 +242,16 @@ impl Shard {
     pub(super) fn header_stored(&mut self, no: SessionNo, fragment: Claim, now: Now) {
         let hold = now.mono + self.config.handover_hold;
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        if session.hold_until.is_some() {
-            session.hold_until = Some(hold);
+        if session.moving.hold_until.is_some() {
+            session.moving.change().hold_until = Some(hold);
         }
         session.hold();
-        if session.claiming == Some(fragment) {
-            session.claiming = None;
+        if session.moving.claiming == Some(fragment) {
+            session.moving.change().claiming = None;
             self.admit_pending(no, true, now);
         }
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let Some(state) = session.moving.fragment_mut(fragment) else { return };
         let actions = state.import.header_durable(now.mono);
         self.act(no, fragment, actions, now);
         self.ask_route_head(no);
@@ -267,7 +268,7 @@ impl Shard {
                 self.turn.outputs.push_back(Output::Hub(HubMail::AddRoute(route)));
             }
         }
-        if let Some(earlier) = session.routes_token.replace(token) {
+        if let Some(earlier) = session.moving.change().routes_token.replace(token) {
             self.settling.remove(&earlier);
         }
         self.settling.insert(token, no);
@@ -279,10 +280,11 @@ impl Shard {
     pub(super) fn routed(&mut self, token: u64, head: RouteHead, now: Now) {
         let Some(no) = self.settling.remove(&token) else { return };
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        session.routes_token = None;
+        let moves = session.moving.change();
+        moves.routes_token = None;
         let mut all = Vec::new();
-        let hasty = session.fragments.len().saturating_sub(FRAGMENTS_PATIENT);
-        for (place, (fragment, state)) in session.fragments.iter_mut().enumerate() {
+        let hasty = moves.fragments.len().saturating_sub(FRAGMENTS_PATIENT);
+        for (place, (fragment, state)) in moves.fragments.iter_mut().enumerate() {
             all.push((*fragment, state.import.routed(head, place >= hasty)));
         }
         for (fragment, actions) in all {
@@ -325,7 +327,7 @@ impl Shard {
                 PacketId::new(packet_id).map(|id| (id, InflightState::Released))
             }
         };
-        if session.seen.contains(transfer.id) || session.outbound.contains(transfer.id) {
+        if session.moving.has_seen(transfer.id) || session.outbound.contains(transfer.id) {
             // It came by another way too.
             self.shared.counters.duplicate_suppressed(1);
             let free = |(id, _): &(PacketId, _)| session.outbound.inflight(*id).is_none();
@@ -346,7 +348,7 @@ impl Shard {
         // After four claims bands repeat; an id that is taken cannot be taken over.
         let inflight = inflight.filter(|(id, _)| session.outbound.inflight(*id).is_none());
         let message = message_from_afar(transfer.message, self.shared.next_message_id())?;
-        let from = session.fragments.get(&fragment);
+        let from = session.moving.fragments.get(&fragment);
         let order = if from.is_some_and(|from| from.import.is_late(transfer.cursor)) {
             OrderKey { lane: LANE_OWN, seq: self.shared.next_queue_seq() }
         } else {
@@ -363,7 +365,7 @@ impl Shard {
             share: share_of(transfer.share),
             message,
         };
-        if session.seen.note(entry.message.id) && entry.stored {
+        if session.moving.note_seen(entry.message.id) && entry.stored {
             self.turn.batch.put_seen(no.0, entry.message.id, now.wall);
         }
         if entry.stored {
@@ -387,7 +389,7 @@ impl Shard {
     /// Entries are stored: the giver may forget them, the client may have them.
     pub(super) fn entries_stored(&mut self, no: SessionNo, fragment: Claim, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let Some(state) = session.fragments.get_mut(&fragment) else { return };
+        let Some(state) = session.moving.fragment_mut(fragment) else { return };
         let actions = state.import.entries_durable(now.mono);
         self.act(no, fragment, actions, now);
         self.pump(no, now);
@@ -407,7 +409,9 @@ impl Shard {
     /// New messages wait no longer.
     fn let_go(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        session.hold_until = None;
+        if let Some(moves) = session.moving.kept() {
+            moves.hold_until = None;
+        }
         session.hold();
         self.pump(no, now);
     }
@@ -423,12 +427,12 @@ impl Shard {
         let claim = by.max(session.claim).superseded_by(self.config.node);
         let older = std::mem::replace(&mut session.claim, claim);
         session.outbound.set_epoch(claim.epoch);
-        session.superseded = None;
-        session.reminder = None;
-        let claiming = session.claiming.is_some();
-        session.fragments.entry(by).or_insert_with(|| new_fragment(claiming, now));
+        let moves = session.moving.change();
+        (moves.superseded, moves.reminder) = (None, None);
+        let claiming = moves.claiming.is_some();
+        moves.fragments.entry(by).or_insert_with(|| new_fragment(claiming, now));
         // Who was asked under the old claim is asked under the new one.
-        for (fragment, state) in &mut session.fragments {
+        for (fragment, state) in &mut moves.fragments {
             state.import = Import::new(ImportConfig::default(), now.mono);
             if claiming {
                 state.headed = *fragment != by;
@@ -436,7 +440,7 @@ impl Shard {
         }
         session.remember_from(now);
         if claiming {
-            session.claiming = Some(by);
+            session.moving.change().claiming = Some(by);
         }
         if let Some(pending) = &mut session.pending {
             pending.deadline = wait;
@@ -452,17 +456,17 @@ impl Shard {
     fn fragment_finished(&mut self, no: SessionNo, fragment: Claim, held: bool, now: Now) {
         let linger = self.config.handover_linger + SEEN_BEYOND_LINGER;
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        session.fragments.remove(&fragment);
+        session.moving.change().fragments.remove(&fragment);
         if let Some(entry) = &mut session.entry {
             entry.mark_drained(fragment);
         }
-        if session.fragments.is_empty() {
-            session.seen.until = Some(now.mono + linger);
+        if session.moving.fragments.is_empty() {
+            session.moving.change().seen.until = Some(now.mono + linger);
             self.importing.remove(&no);
         }
-        if session.claiming == Some(fragment) {
+        if session.moving.claiming == Some(fragment) {
             // The node that was thought to have the session has none.
-            session.claiming = None;
+            session.moving.change().claiming = None;
             if session.pending.is_none() {
                 return self.end_session(no, Settled::Discarded, now);
             }
@@ -473,7 +477,7 @@ impl Shard {
         }
         self.put_registry(no);
         let ended = self.sessions.get(&no).is_some_and(|session| {
-            session.fragments.is_empty() && !session.is_durable() && session.conn.is_none()
+            session.moving.fragments.is_empty() && !session.is_durable() && session.conn.is_none()
         });
         if ended {
             self.park(no, now);
@@ -483,7 +487,7 @@ impl Shard {
     /// What is due in a session that imports.
     pub(super) fn claim_timeout(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        if session.hold_until.is_some_and(|at| at <= now.mono) {
+        if session.moving.hold_until.is_some_and(|at| at <= now.mono) {
             self.let_go(no, now);
         }
         let Some(session) = self.sessions.get_mut(&no) else { return };
@@ -491,8 +495,8 @@ impl Shard {
             // Nobody who has the session answers: it is served from what its homes know, and the
             // log is imported when its node is back.
             self.shared.counters.handover_unreachable(1);
-            if let Some(fragment) = session.claiming.take()
-                && let Some(state) = session.fragments.get_mut(&fragment)
+            if let Some(fragment) = session.moving.change().claiming.take()
+                && let Some(state) = session.moving.fragment_mut(fragment)
             {
                 state.headed = true;
             }
@@ -503,8 +507,8 @@ impl Shard {
         }
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let due = |state: &Fragment| state.import.poll_timeout().is_some_and(|at| at <= now.mono);
-        let due: Vec<Claim> =
-            session.fragments.iter().filter(|(_, state)| due(state)).map(|(c, _)| *c).collect();
+        let fragments = session.moving.fragments.iter().filter(|(_, state)| due(state));
+        let due: Vec<Claim> = fragments.map(|(claim, _)| *claim).collect();
         for fragment in due {
             self.ask(no, fragment, now);
         }
@@ -517,7 +521,8 @@ impl Shard {
         for no in importing {
             let Some(session) = self.sessions.get_mut(&no) else { continue };
             let mut all = Vec::new();
-            for (fragment, state) in &mut session.fragments {
+            let Some(moves) = session.moving.kept() else { continue };
+            for (fragment, state) in &mut moves.fragments {
                 if fragment.node == peer && matches!(session.ownership, Ownership::Open) {
                     all.push((*fragment, state.import.handle_peer_up(now.mono)));
                 }
@@ -548,7 +553,7 @@ impl Shard {
         }
         // The winner may not know that there is a log here.
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        session.superseded = session.superseded.max(Some(winner));
+        session.moving.change().superseded = session.moving.superseded.max(Some(winner));
         self.remind(no, now);
     }
 

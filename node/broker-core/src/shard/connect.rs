@@ -153,7 +153,7 @@ impl Shard {
         if let Some(&no) = self.open.get(&client) {
             self.take_over_here(no, now);
             let session = self.sessions.get(&no);
-            if !pending.clean_start && session.is_some_and(|session| session.unconfirmed) {
+            if !pending.clean_start && session.is_some_and(|session| session.moving.unconfirmed) {
                 return self.seek(pending, now);
             }
             if !pending.clean_start && session.is_some() {
@@ -220,12 +220,12 @@ impl Shard {
             &self.config,
         );
         for fragment in fragments {
-            session.fragments.insert(fragment, new_fragment(fragment == owner, now));
+            session.moving.change().fragments.insert(fragment, new_fragment(fragment == owner, now));
         }
-        session.claiming = Some(owner);
+        session.moving.change().claiming = Some(owner);
         session.remember_from(now);
         session.entry = Some(entry);
-        session.hold_until = Some(now.mono + self.config.handover_unreachable_wait);
+        session.moving.change().hold_until = Some(now.mono + self.config.handover_unreachable_wait);
         session.hold();
         pending.deadline = now.mono + self.config.handover_unreachable_wait;
         session.pending = Some(Box::new(pending));
@@ -285,14 +285,14 @@ impl Shard {
     fn resume(&mut self, no: SessionNo, pending: PendingConnect, now: Now) {
         let deadline = now.mono + self.config.handover_unreachable_wait;
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        if session.claiming.is_some() {
+        if session.moving.claiming.is_some() {
             // It is being claimed for an earlier connection of the client, which is gone now.
             session.pending = Some(Box::new(PendingConnect { deadline, ..pending }));
             return self.arm(no);
         }
-        if let Some(winner) = session.superseded {
+        if let Some(winner) = session.moving.superseded {
             // It went elsewhere, and now its client is here: it is claimed back.
-            session.claiming = Some(winner);
+            session.moving.change().claiming = Some(winner);
             session.pending = Some(Box::new(PendingConnect { deadline, ..pending }));
             return self.claim_again(no, winner, now);
         }

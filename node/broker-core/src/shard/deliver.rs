@@ -57,16 +57,16 @@ impl Shard {
             session = no.0,
             id = %delivery.message.id,
             topic = delivery.message.topic.as_str(),
-            again = session.seen.contains(delivery.message.id),
+            again = session.moving.has_seen(delivery.message.id),
             sealed = session.is_sealed(),
             "delivery"
         );
-        if session.seen.contains(delivery.message.id) && !session.is_for_another_stream(&delivery) {
+        if session.moving.has_seen(delivery.message.id) && !session.is_for_another_stream(&delivery) {
             self.shared.counters.duplicate_suppressed(1);
             delete_row(no, &entry_of(delivery), &mut self.turn.batch);
             return;
         }
-        if session.seen.note(delivery.message.id) && delivery.stored {
+        if session.moving.note_seen(delivery.message.id) && delivery.stored {
             self.turn.batch.put_seen(no.0, delivery.message.id, now.wall);
         }
         if let Some(streams) = &mut session.streams {

@@ -118,7 +118,7 @@ impl Shard {
     /// Stops serving a session and makes its log ready to be read.
     fn seal(&mut self, no: SessionNo, from: NodeKey, claim: Claim, now: Now) {
         let Some(session) = self.sessions.get(&no) else { return };
-        if !session.is_durable() && session.fragments.is_empty() {
+        if !session.is_durable() && session.moving.fragments.is_empty() {
             // It would have ended with its connection, and that has ended: nothing to give.
             let (client, fragment) = (session.client.clone(), session.claim);
             let conn = session.conn;
@@ -137,12 +137,12 @@ impl Shard {
         session.outbound.disconnected();
         self.detach_streams(no);
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        session.hold_until = None;
+        if let Some(moves) = session.moving.kept() {
+            (moves.hold_until, moves.claiming, moves.superseded) = (None, None, None);
+            moves.reminder = None;
+        }
         session.outbound.hold(Hold::None);
         session.will_due = None;
-        session.claiming = None;
-        session.superseded = None;
-        session.reminder = None;
         session.disconnected_at = Some(now.wall);
         // Should the new owner never come for it, the log ends as the session would have.
         session.expires_due =
@@ -193,7 +193,7 @@ impl Shard {
             sealed.routed = None;
             sealed.flushing = false;
         }
-        session.reminder = Some((now.mono + REMINDER_FIRST, REMINDER_FIRST));
+        session.moving.change().reminder = Some((now.mono + REMINDER_FIRST, REMINDER_FIRST));
         let header = Body::Sealed(Box::new(header_of(session, now)));
         let record = session.record();
         self.turn.batch.put_session(no.0, &record);
@@ -223,7 +223,7 @@ impl Shard {
         for entry in session.outbound.remove_upto(order_of(after)) {
             self.shared.ledger.settle(Settled::HandedOver, 1);
             delete_row(no, &entry, &mut self.turn.batch);
-            if session.seen.forget(entry.message.id) {
+            if session.moving.forget_seen(entry.message.id) {
                 self.turn.batch.delete_seen(no.0, entry.message.id);
             }
         }
@@ -232,11 +232,11 @@ impl Shard {
         sealed.nudged = false;
         let closed = sealed.closed;
         // Who finds nothing asks later and later.
-        let wait = match session.reminder {
+        let wait = match session.moving.reminder {
             Some((_, wait)) if entries.is_empty() && !closed => (wait * 2).min(REMINDER_LAST),
             Some(_) | None => REMINDER_FIRST,
         };
-        session.reminder = Some((now.mono + wait, wait));
+        session.moving.change().reminder = Some((now.mono + wait, wait));
         let body = Body::Entries { after, entries, more, closed };
         let frame = HandoverFrame { client, fragment, claim, body }.encode();
         self.send_handover(from, frame);
@@ -324,14 +324,16 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let to = match &session.ownership {
             Ownership::Sealed(sealed) => Some(sealed.to),
-            Ownership::Open => session.superseded,
+            Ownership::Open => session.moving.superseded,
         };
         let Some(claim) = to else {
-            session.reminder = None;
+            if let Some(moves) = session.moving.kept() {
+                moves.reminder = None;
+            }
             return;
         };
-        let wait = session.reminder.map_or(REMINDER_FIRST, |(_, wait)| wait);
-        session.reminder = Some((now.mono + wait, (wait * 2).min(REMINDER_LAST)));
+        let wait = session.moving.reminder.map_or(REMINDER_FIRST, |(_, wait)| wait);
+        session.moving.change().reminder = Some((now.mono + wait, (wait * 2).min(REMINDER_LAST)));
         let (client, fragment) = (session.client.clone(), session.claim);
         let frame = HandoverFrame { client, fragment, claim, body: Body::Nudge }.encode();
         self.send_handover(claim.node, frame);
@@ -342,7 +344,7 @@ impl Shard {
     pub(super) fn remind_peer(&mut self, peer: NodeKey, now: Now) {
         let waits = |session: &Session| match &session.ownership {
             Ownership::Sealed(sealed) => sealed.to.node == peer,
-            Ownership::Open => session.superseded.is_some_and(|by| by.node == peer),
+            Ownership::Open => session.moving.superseded.is_some_and(|by| by.node == peer),
         };
         let mut due: Vec<SessionNo> =
             self.sessions.values().filter(|session| waits(session)).map(|s| s.no).collect();
@@ -392,7 +394,7 @@ fn header_of(session: &mut Session, now: Now) -> SealedHeader {
         will: session.will.as_deref().map(will_to_record),
         session_expiry_secs: session.expiry_secs,
         subscriptions: session.encoded_entry(),
-        open_fragments: session.fragments.keys().copied().collect(),
+        open_fragments: session.moving.fragments.keys().copied().collect(),
     }
 }
 

@@ -98,7 +98,7 @@ impl Shard {
     /// A session waits without a connection.
     pub(super) fn park(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        if session.expiry_secs == Some(0) && session.fragments.is_empty() {
+        if session.expiry_secs == Some(0) && session.moving.fragments.is_empty() {
             let settled = Settled::Dropped(crate::ledger::DropReason::SessionEnded);
             return self.end_session(no, settled, now);
         }
@@ -168,7 +168,7 @@ impl Shard {
                 self.sealed.remove(&(session.client.clone(), session.claim));
             }
         }
-        if let Some(token) = session.routes_token {
+        if let Some(token) = session.moving.routes_token {
             self.settling.remove(&token);
         }
         if let Some(armed) = session.armed {
@@ -193,14 +193,15 @@ impl Shard {
             self.claim_timeout(no, now);
         }
         self.seal_timeout(no, now);
-        if self.sessions.get(&no).is_some_and(|s| due(s.reminder.map(|(at, _)| at))) {
+        if self.sessions.get(&no).is_some_and(|s| due(s.moving.reminder.map(|(at, _)| at))) {
             self.remind(no, now);
         }
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        if due(session.seen.until) && session.fragments.is_empty() {
-            session.seen.clear();
+        if due(session.moving.seen.until) && session.moving.fragments.is_empty() {
+            session.moving.change().seen.clear();
             self.turn.batch.delete_seen_of(no.0);
         }
+        session.moving.tidy();
         self.arm(no);
     }
 

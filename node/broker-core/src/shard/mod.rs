@@ -32,7 +32,7 @@
 //! | `auto_subscribe`, `delayed`, `own` | what goes beyond the standard |
 //! | [`streams`] | further streams of a connection: MQTT over QUIC |
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
-//! | `claimant`, `giver` | the two sides of a handover |
+//! | `claimant`, `giver`, `moving` | the two sides of a handover, and what a session keeps of it |
 //! | [`terms`] | what clients are granted |
 //! | `words` | reasons in words |
 //! | `view` | answers to the administrator |
@@ -49,6 +49,7 @@ mod delayed;
 mod deliver;
 mod giver;
 mod lifecycle;
+mod moving;
 mod own;
 mod pass;
 mod publish;

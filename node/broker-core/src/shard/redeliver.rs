@@ -102,8 +102,8 @@ impl Shard {
             && self.sessions.get(&no).is_some_and(|session| {
                 session.conn.is_none()
                     && !session.is_sealed()
-                    && session.seen.until.is_none()
-                    && session.fragments.is_empty()
+                    && session.moving.seen.until.is_none()
+                    && session.moving.fragments.is_empty()
             })
     }
 
@@ -114,7 +114,7 @@ impl Shard {
         router.set_online(no, session.groups(), false);
         let waits = router.shared_settings().redeliver == Redeliver::SessionEnd;
         // Copies of what is merged may still come, and would be taken for new ones.
-        if waits || session.seen.until.is_some() || !session.fragments.is_empty() {
+        if waits || session.moving.seen.until.is_some() || !session.moving.fragments.is_empty() {
             return;
         }
         let taken = session.outbound.take_shared(true, |_, _| true);

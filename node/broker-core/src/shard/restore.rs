@@ -24,7 +24,8 @@ use super::claimant::SEEN_BEYOND_LINGER;
 pub use super::delayed::RestoredDelayed;
 use super::giver::REMINDER_FIRST;
 use super::redeliver::share_of;
-use super::session::{Fragment, Ownership, Sealed, Session};
+use super::moving::Fragment;
+use super::session::{Ownership, Sealed, Session};
 use crate::ledger::Opened;
 use crate::record::{
     message_from_afar, message_from_record, subscription_from_record, will_from_record,
@@ -241,28 +242,30 @@ impl Shard {
         for fragment in &record.open_fragments {
             let import = Import::new(ImportConfig::default(), now.mono);
             let state = Fragment { import, headed: fragment.headed };
-            session.fragments.insert(fragment.claim, state);
+            session.moving.change().fragments.insert(fragment.claim, state);
         }
         let sealed = record.state != SessionState::Open;
-        if !session.fragments.is_empty() && !sealed {
-            session.claiming =
+        if !session.moving.fragments.is_empty() && !sealed {
+            session.moving.change().claiming =
                 record.open_fragments.iter().find(|f| !f.headed).map(|fragment| fragment.claim);
-            session.hold_until = Some(now.mono + self.config.handover_hold);
+            session.moving.change().hold_until = Some(now.mono + self.config.handover_hold);
             session.hold();
             self.importing.insert(no);
         }
-        if !session.fragments.is_empty() || !seen.is_empty() {
-            session.seen.restore(seen, now.mono + self.config.handover_linger + SEEN_BEYOND_LINGER);
+        if !session.moving.fragments.is_empty() || !seen.is_empty() {
+            session.moving.change().seen.remember(seen, now.mono + self.config.handover_linger + SEEN_BEYOND_LINGER);
         }
         for (key, row, message) in queue {
             // A delivery is stored before its session takes note of it.
-            if session.seen.note(message.id) {
+            if session.moving.note_seen(message.id) {
                 self.turn.batch.put_seen(no.0, message.id, now.wall);
             }
             restore_entry(&mut session, key, row, message);
             self.shared.ledger.open(Opened::Recovered, 1);
         }
-        session.unconfirmed = self.config.mesh;
+        if self.config.mesh {
+            session.moving.change().unconfirmed = true;
+        }
         // What the client had when the node went down is over: its connection was lost then.
         let since = record.disconnected_at.unwrap_or(now.wall);
         session.disconnected_at = Some(since);
@@ -290,7 +293,7 @@ impl Shard {
                     closed: false,
                     nudged: false,
                 }));
-                session.reminder = Some((now.mono, REMINDER_FIRST));
+                session.moving.change().reminder = Some((now.mono, REMINDER_FIRST));
                 self.sealed.insert((record.client, record.claim), no);
             }
         }

@@ -93,7 +93,7 @@ impl Shard {
                 let open = self.open.get(&pending.client).copied();
                 let unconfirmed = open
                     .and_then(|no| self.sessions.get(&no))
-                    .is_some_and(|session| session.unconfirmed);
+                    .is_some_and(|session| session.moving.unconfirmed);
                 let known = entry.is_some() && !unconfirmed;
                 if (open.is_none() || unconfirmed)
                     && !known
@@ -120,11 +120,14 @@ impl Shard {
     fn confirm(&mut self, no: SessionNo, entry: Option<Box<RegistryEntry>>) {
         let node = self.config.node;
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        session.unconfirmed = false;
+        if let Some(moves) = session.moving.kept() {
+            moves.unconfirmed = false;
+        }
+        session.moving.tidy();
         let Some(theirs) = entry else { return };
         let owner = theirs.owner.marker;
         if owner > session.claim && owner.node != node {
-            session.superseded = session.superseded.max(Some(owner));
+            session.moving.change().superseded = session.moving.superseded.max(Some(owner));
         }
         let Some(ours) = &mut session.entry else { return };
         if let Err(error) = ours.merge(*theirs) {

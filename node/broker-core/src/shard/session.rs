@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashSet;
 use verge_mesh_proto::RouteHead;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
-use verge_mesh_proto::handover::{Cursor, Import};
+use verge_mesh_proto::handover::Cursor;
 use verge_model::{Claim, ClientKey, MessageId, Millis, Now, UnixMillis};
 use verge_mqtt_proto::TopicFilter;
 use verge_mqtt_proto::message::Message;
@@ -21,6 +21,7 @@ use verge_storage::record::{FragmentRecord, SessionRecord, SessionState};
 
 use super::api::{ConnId, SessionNo, ShardConfig};
 use super::connect::PendingConnect;
+use super::moving::{Fragment, Moving};
 use super::streams::session::SessionStreams;
 use crate::record::will_to_record;
 
@@ -28,10 +29,6 @@ use crate::record::will_to_record;
 /// under way to the next owner by another link.
 const SETTLED_MAX: usize = 256;
 const SETTLED_AGE: Duration = Duration::from_secs(10);
-
-/// Most messages a session remembers as seen while fragments of it are being merged. Beyond it a
-/// message that comes by two ways is delivered twice, and counted.
-const SEEN_MAX: usize = 65_536;
 
 /// Who owns the session's log.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,75 +88,13 @@ pub(crate) struct Session {
     pub(crate) outbound: Outbound,
     pub(crate) inbound: Inbound,
     pub(crate) ownership: Ownership,
-    /// The log whose header says what the session is. Until it came, or is given up, no connection
-    /// is served.
-    pub(crate) claiming: Option<Claim>,
-    /// A greater claim than ours, whose owner has not come for our log yet.
-    pub(crate) superseded: Option<Claim>,
-    /// Whether the node was away since it last served the session: its client may have been served
-    /// elsewhere meanwhile, which the session's homes know.
-    pub(crate) unconfirmed: bool,
-    /// When whoever is to come for our log is reminded, and the wait before the next time.
-    pub(crate) reminder: Option<(Millis, Duration)>,
-    /// Older logs being pulled, by the claim they were written under.
-    pub(crate) fragments: BTreeMap<Claim, Fragment>,
-    /// When messages stop waiting for imports that come before them.
-    pub(crate) hold_until: Option<Millis>,
-    pub(crate) seen: Seen,
-    settled: VecDeque<(UnixMillis, MessageId)>,
+    /// What it keeps while logs of it are on their way.
+    pub(crate) moving: Moving,
+    /// Messages settled in the last moments; kept where another node might take the session.
+    #[allow(clippy::box_collection, reason = "a session that nothing was settled of has a word")]
+    settled: Option<Box<VecDeque<(UnixMillis, MessageId)>>>,
     /// The timer that stands for this session.
     pub(crate) armed: Option<Millis>,
-    /// Position given to the next import, in its lane.
-    pub(crate) routes_token: Option<u64>,
-}
-
-/// An older log of the session.
-#[derive(Debug)]
-pub(crate) struct Fragment {
-    /// The pull.
-    pub(crate) import: Import,
-    /// Whether it is decided what its header is to the client: it was taken in, or the client was
-    /// served without it.
-    pub(crate) headed: bool,
-}
-
-/// Messages that must not be taken twice while fragments of a session are merged.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
-    /// Those that are not owed any more are over: the client has had them, or never will. What is
-    /// handed over is forgotten.
-    ids: FxHashSet<MessageId>,
-    /// Until when ids are remembered; `None`: nothing is.
-    pub(crate) until: Option<Millis>,
-}
-
-impl Seen {
-    /// Whether the message was taken before.
-    pub(crate) fn contains(&self, id: MessageId) -> bool {
-        self.ids.contains(&id)
-    }
-
-    /// Remembers a message, if there is reason to; true if a row should stand for it.
-    pub(crate) fn note(&mut self, id: MessageId) -> bool {
-        self.until.is_some() && self.ids.len() < SEEN_MAX && self.ids.insert(id)
-    }
-
-    /// Forgets a message that was handed over; true if a row stood for it.
-    pub(crate) fn forget(&mut self, id: MessageId) -> bool {
-        self.ids.remove(&id)
-    }
-
-    /// Takes back what was stored.
-    pub(crate) fn restore(&mut self, ids: impl IntoIterator<Item = MessageId>, until: Millis) {
-        self.ids.extend(ids);
-        self.until = Some(until);
-    }
-
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        self.ids = FxHashSet::default();
-        self.until = None;
-    }
 }
 
 impl Session {
@@ -194,16 +129,9 @@ impl Session {
             outbound: Outbound::new(claim.epoch, limits),
             inbound: Inbound::default(),
             ownership: Ownership::Open,
-            claiming: None,
-            superseded: None,
-            unconfirmed: false,
-            reminder: None,
-            fragments: BTreeMap::new(),
-            hold_until: None,
-            seen: Seen::default(),
-            settled: VecDeque::new(),
+            moving: Moving::default(),
+            settled: None,
             armed: None,
-            routes_token: None,
         }
     }
 
@@ -260,7 +188,7 @@ impl Session {
             will: self.will.as_deref().map(will_to_record),
             disconnected_at: self.disconnected_at,
             state,
-            open_fragments: self.fragments.iter().map(fragment).collect(),
+            open_fragments: self.moving.fragments.iter().map(fragment).collect(),
             subscription_clock: self.encoded_entry(),
         }
     }
@@ -280,22 +208,22 @@ impl Session {
 
     /// From now on messages are remembered: a log that may hold copies of them is merged.
     pub(crate) fn remember_from(&mut self, now: Now) {
-        if self.seen.until.is_none() {
-            self.seen.until = Some(now.mono);
-            let settled = self.settled.iter().map(|(_, id)| *id);
-            self.seen.ids.extend(settled);
+        if self.moving.seen.until.is_none() {
+            let settled = self.settled.iter().flat_map(|all| all.iter()).map(|(_, id)| *id);
             let owed = self.outbound.after(OrderKey::default());
-            self.seen.ids.extend(owed.map(|(entry, _)| entry.message.id));
+            let owed = owed.map(|(entry, _)| entry.message.id);
+            self.moving.change().seen.remember(settled.chain(owed), now.mono);
         }
     }
 
     /// Remembers that a message was settled a moment ago.
     pub(crate) fn note_settled(&mut self, id: MessageId, wall: UnixMillis) {
         self.forget_settled(wall);
-        if self.settled.len() == SETTLED_MAX {
-            self.settled.pop_front();
+        let settled = self.settled.get_or_insert_default();
+        if settled.len() == SETTLED_MAX {
+            settled.pop_front();
         }
-        self.settled.push_back((wall, id));
+        settled.push_back((wall, id));
     }
 
     /// Messages the next owner must not take again: settled within the last moments, or while a
@@ -304,7 +232,8 @@ impl Session {
         self.forget_settled(wall);
         let owed: FxHashSet<MessageId> =
             self.outbound.after(OrderKey::default()).map(|(entry, _)| entry.message.id).collect();
-        let known = self.settled.iter().map(|(_, id)| *id).chain(self.seen.ids.iter().copied());
+        let settled = self.settled.iter().flat_map(|all| all.iter()).map(|(_, id)| *id);
+        let known = settled.chain(self.moving.all_seen());
         let mut over: Vec<MessageId> = known.filter(|id| !owed.contains(id)).collect();
         over.sort_unstable();
         over.dedup();
@@ -312,14 +241,18 @@ impl Session {
     }
 
     fn forget_settled(&mut self, wall: UnixMillis) {
-        while self.settled.front().is_some_and(|(at, _)| wall.since(*at) > SETTLED_AGE) {
-            self.settled.pop_front();
+        let Some(settled) = &mut self.settled else { return };
+        while settled.front().is_some_and(|(at, _)| wall.since(*at) > SETTLED_AGE) {
+            settled.pop_front();
+        }
+        if settled.is_empty() {
+            self.settled = None;
         }
     }
 
     /// The earliest moment at which something about this session is due.
     pub(crate) fn next_deadline(&self) -> Option<Millis> {
-        let imports = self.fragments.values().filter(|_| !self.is_sealed());
+        let imports = self.moving.fragments.values().filter(|_| !self.is_sealed());
         let imports = imports.filter_map(|fragment| fragment.import.poll_timeout());
         let sealed = match &self.ownership {
             Ownership::Open => None,
@@ -331,18 +264,18 @@ impl Session {
             },
         };
         let pending = self.pending.as_ref().map(|pending| pending.deadline);
-        let seen = self.seen.until.filter(|_| self.fragments.is_empty());
-        let reminder = self.reminder.map(|(at, _)| at);
+        let seen = self.moving.seen.until.filter(|_| self.moving.fragments.is_empty());
+        let reminder = self.moving.reminder.map(|(at, _)| at);
         let fixed =
-            [self.will_due, self.expires_due, self.hold_until, sealed, pending, seen, reminder];
+            [self.will_due, self.expires_due, self.moving.hold_until, sealed, pending, seen, reminder];
         imports.chain(fixed.into_iter().flatten()).min()
     }
 
     /// Holds back what older logs come before, for as long as that is worth waiting for; true if
     /// nothing is held.
     pub(crate) fn hold(&mut self) -> bool {
-        let behind = self.fragments.values().any(|fragment| !fragment.import.is_caught_up());
-        let held = match (self.hold_until.filter(|_| behind), self.fragments.len()) {
+        let behind = self.moving.fragments.values().any(|fragment| !fragment.import.is_caught_up());
+        let held = match (self.moving.hold_until.filter(|_| behind), self.moving.fragments.len()) {
             (None, _) => Hold::None,
             (Some(_), 1) => Hold::Own,
             (Some(_), _) => Hold::All,

@@ -51,7 +51,7 @@ impl Shard {
             subscriptions: session.subscription_count() as u64,
             queued: session.outbound.len() as u64,
             inflight: session.outbound.inflight_len() as u64,
-            open_fragments: session.fragments.len() as u64,
+            open_fragments: session.moving.fragments.len() as u64,
         };
         let mut views: Vec<_> = self.sessions.values().map(|session| view(session)).collect();
         views.sort_by(|a, b| (&a.client, a.claim).cmp(&(&b.client, b.claim)));
