@@ -29,5 +29,6 @@ pub mod router;
 pub mod rule;
 pub mod shard;
 pub mod shared;
+mod spread;
 pub mod sys_topic;
 mod topics;

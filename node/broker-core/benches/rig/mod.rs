@@ -205,6 +205,7 @@ impl Rig {
                 read(client, out, &mut self.unanswered);
             }
             out.clear();
+            shard.output_written(conn);
         }
         again
     }

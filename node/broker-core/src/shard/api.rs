@@ -25,6 +25,12 @@ use crate::authn::{PasswordCheck, PasswordVerdict};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
+impl From<ConnId> for u64 {
+    fn from(id: ConnId) -> Self {
+        id.0
+    }
+}
+
 /// A shard of this node, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardIndex(pub u16);
@@ -40,6 +46,12 @@ impl ShardIndex {
 /// A session of this node. Numbers are given once and never re-used in a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionNo(pub u64);
+
+impl From<SessionNo> for u64 {
+    fn from(no: SessionNo) -> Self {
+        no.0
+    }
+}
 
 /// What is known of a connection before its CONNECT.
 #[derive(Debug, Clone)]

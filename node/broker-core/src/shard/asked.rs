@@ -123,7 +123,7 @@ impl Shard {
         Some(Facts {
             client_id: &client.client_id,
             username: conn.user.as_deref().or(principal),
-            peer: Some(conn.info.peer),
+            peer: Some(conn.peer),
         })
     }
 }

@@ -62,12 +62,14 @@ pub(super) enum Proof {
 impl Shard {
     /// Who the client of a CONNECT says it is, and what it has to prove.
     pub(super) fn proof_of(
-        &self,
+        &mut self,
         id: ConnId,
         connect: &Connect<'_>,
     ) -> Result<(Arc<str>, Proof), ReasonCode> {
-        let info = &self.conns.get(&id).ok_or(ReasonCode::ServerUnavailable)?.info;
-        let certificate = info.certificate_subject.as_ref();
+        let conn = self.conns.get_mut(&id).ok_or(ReasonCode::ServerUnavailable)?;
+        // There is one CONNECT; then the client has a name.
+        let certificate = conn.certificate.take();
+        let certificate = certificate.as_deref();
         let authn = self.config.terms.authn.as_deref();
         if let Some(method) = connect.properties.authentication_method {
             // [MQTT-4.12.0-1]
@@ -92,7 +94,7 @@ impl Shard {
             (None, None, Some(_)) if connect.password.is_some() => {
                 Err(ReasonCode::BadUserNameOrPassword)
             }
-            (None, _, _) if info.allow_anonymous => Ok(("".into(), Proof::None)),
+            (None, _, _) if conn.listener.allow_anonymous => Ok((Arc::default(), Proof::None)),
             (None, None, _) => Err(ReasonCode::NotAuthorized),
             (None, Some(_), None) => Err(ReasonCode::BadUserNameOrPassword),
         }

@@ -21,8 +21,8 @@ use verge_storage::record::QueueState;
 use super::Shard;
 use super::api::{HubMail, Output, SessionNo};
 use super::deliver::{delete_row, put_row};
-use super::redeliver::share_of;
 use super::moving::Fragment;
+use super::redeliver::share_of;
 use super::session::{Ownership, Session};
 use super::turn::Effect;
 use crate::ledger::{Opened, Settled};
@@ -94,7 +94,7 @@ impl Shard {
         now: Now,
         event: impl FnOnce(&mut Import) -> Vec<Action>,
     ) {
-        let Some(&no) = self.open.get(client) else { return };
+        let Some(no) = self.open_of(client) else { return };
         let Some(session) = self.sessions.get_mut(&no).filter(|s| s.claim == claim) else { return };
         let Some(state) = session.moving.fragment_mut(fragment) else { return };
         let actions = event(&mut state.import);
@@ -111,7 +111,7 @@ impl Shard {
         claim: Claim,
         now: Now,
     ) {
-        if self.open.contains_key(client) {
+        if self.open_of(client).is_some() {
             self.learn_fragment(client, fragment, claim, now);
             return self
                 .import(client, fragment, claim, now, |import| import.handle_nudge(now.mono));
@@ -133,7 +133,7 @@ impl Shard {
 
     /// Another owner says that it holds a log of a session that is ours, which we did not know of.
     fn learn_fragment(&mut self, client: &ClientKey, fragment: Claim, claim: Claim, now: Now) {
-        let Some(&no) = self.open.get(client) else { return };
+        let Some(no) = self.open_of(client) else { return };
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let ours = session.claim >= claim && fragment < session.claim;
         if !ours || session.moving.fragments.contains_key(&fragment) || session.entry.is_none() {
@@ -541,7 +541,7 @@ impl Shard {
         if clean {
             return self.discard(client, winner, now);
         }
-        let Some(&no) = self.open.get(client) else { return };
+        let Some(no) = self.open_of(client) else { return };
         let Some(session) = self.sessions.get(&no) else { return };
         let ours = session.claim;
         if winner <= ours || winner.node == self.config.node {
@@ -560,9 +560,7 @@ impl Shard {
     /// The client started clean elsewhere: nothing of its older sessions is wanted.
     fn discard(&mut self, client: &ClientKey, winner: Claim, now: Now) {
         let open = self
-            .open
-            .get(client)
-            .copied()
+            .open_of(client)
             .filter(|no| self.sessions.get(no).is_some_and(|session| session.claim < winner));
         if let Some(no) = open {
             let conn = self.sessions.get(&no).and_then(|session| session.conn);

@@ -140,7 +140,7 @@ impl Shard {
             let key =
                 ClientKey { principal: Arc::clone(principal), client_id: Arc::clone(&client_id) };
             let here = super::api::ShardIndex::of(&key, self.config.count) == self.config.index;
-            if here && !self.open.contains_key(&key) {
+            if here && !self.open_of(&key).is_some() {
                 return client_id;
             }
         }
@@ -150,7 +150,7 @@ impl Shard {
     pub(super) fn place(&mut self, pending: PendingConnect, now: Now) {
         let client = pending.client.clone();
         self.give_up_earlier(&client, now);
-        if let Some(&no) = self.open.get(&client) {
+        if let Some(no) = self.open_of(&client) {
             self.take_over_here(no, now);
             let session = self.sessions.get(&no);
             if !pending.clean_start && session.is_some_and(|session| session.moving.unconfirmed) {
@@ -220,7 +220,11 @@ impl Shard {
             &self.config,
         );
         for fragment in fragments {
-            session.moving.change().fragments.insert(fragment, new_fragment(fragment == owner, now));
+            session
+                .moving
+                .change()
+                .fragments
+                .insert(fragment, new_fragment(fragment == owner, now));
         }
         session.moving.change().claiming = Some(owner);
         session.remember_from(now);
@@ -230,8 +234,8 @@ impl Shard {
         pending.deadline = now.mono + self.config.handover_unreachable_wait;
         session.pending = Some(Box::new(pending));
         self.turn.batch.put_session(no.0, &session.record());
-        self.open.insert(session.client.clone(), no);
-        self.sessions.insert(no, Box::new(session));
+        self.open.insert(&session.client, no);
+        self.sessions.insert(Box::new(session));
         self.shared.counters.handover_started(1);
         self.turn.promise(self.storage_promise());
         self.turn.when_durable(Effect::Claimed { session: no });
@@ -276,8 +280,8 @@ impl Shard {
         if self.config.mesh && session.is_durable() {
             session.entry = Some(Box::new(RegistryEntry::new(claim, pending.clean_start)));
         }
-        self.open.insert(session.client.clone(), no);
-        self.sessions.insert(no, Box::new(session));
+        self.open.insert(&session.client, no);
+        self.sessions.insert(Box::new(session));
         self.attach(no, pending, false, now);
     }
 

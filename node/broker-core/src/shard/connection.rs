@@ -1,23 +1,25 @@
 //! A connection of the shard: its protocol machine, its output, and who speaks through it.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use verge_model::{ClientKey, Millis, Now, UnixMillis};
 use verge_mqtt_proto::packet::ping::PINGRESP;
 use verge_mqtt_proto::topic::alias::OutboundAliases;
 use verge_mqtt_proto::{
-    Ack, AckKind, CloseCause, CloseReason, Connection, ConnectionConfig, Encode, Event,
-    FarewellWords, PacketId, ProtocolVersion, ReasonCode,
+    Ack, AckKind, CloseCause, CloseReason, Connection, Encode, Event, FarewellWords, PacketId,
+    ProtocolVersion, ReasonCode,
 };
 
 use super::admit::Meter;
-use super::api::{ConnId, ConnectionInfo, Output, SessionNo, ShardConfig};
+use super::api::{ConnId, ConnectionInfo, Output, SessionNo};
 use super::authenticate::Authentication;
 use super::replay::Replay;
 use super::streams::Streams;
 use super::streams::api::Via;
-use super::{Shard, Timer, words};
+use super::{Listener, Shard, Timer, words};
 
 /// Who speaks through a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +37,13 @@ pub(super) enum Phase {
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Conn {
+    pub(super) id: ConnId,
     pub(super) machine: Connection,
-    pub(super) info: ConnectionInfo,
+    pub(super) listener: Arc<Listener>,
+    pub(super) peer: SocketAddr,
+    /// The subject of a verified certificate, until CONNECT. Boxed twice: few clients have one, and
+    /// the others a word for it.
+    pub(super) certificate: Option<Box<Arc<str>>>,
     pub(super) out: BytesMut,
     /// There once the client is accepted, if it takes topic aliases.
     pub(super) aliases: Option<Box<OutboundAliases>>,
@@ -60,24 +67,14 @@ pub(super) struct Conn {
     armed: Option<Millis>,
 }
 
-/// The smaller of two bounds, of which 0 is none.
-fn stricter(a: u16, b: u16) -> u16 {
-    if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
-}
-
 impl Conn {
-    pub(super) fn new(info: ConnectionInfo, config: &ShardConfig, now: Now) -> Self {
-        let machine = ConnectionConfig {
-            packet_bytes_max: config.packet_bytes_max,
-            receive_maximum: config.receive_maximum,
-            topic_alias_maximum: config.topic_alias_maximum,
-            connect_timeout: config.connect_timeout,
-            keep_alive_secs_max: stricter(config.keep_alive_secs_max, info.keep_alive_secs_max),
-            ..ConnectionConfig::default()
-        };
+    pub(super) fn new(id: ConnId, info: ConnectionInfo, listener: Arc<Listener>, now: Now) -> Self {
         Self {
-            machine: Connection::new(machine, now.mono),
-            info,
+            id,
+            machine: Connection::new(Arc::clone(&listener.machine), now.mono),
+            listener,
+            peer: info.peer,
+            certificate: info.certificate_subject.map(Box::new),
             out: BytesMut::new(),
             aliases: None,
             dirty: false,
@@ -213,7 +210,7 @@ impl Shard {
         self.shared.counters.connection_closed(reason.cause.label());
         reason.encode_farewell(words, conn.machine.client_packet_bytes_max(), &mut conn.out);
         tracing::debug!(
-            peer = %conn.info.peer,
+            peer = %conn.peer,
             client_id = conn.client.as_ref().map(|client| client.client_id.as_ref()),
             %reason,
             "connection closed"

@@ -117,7 +117,7 @@ impl Shard {
             stored: StoredReferences::default(),
         };
         let expiry = publish.properties.message_expiry_interval;
-        let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.info.promise));
+        let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.listener.promise));
         let Some(stored) = self.take_later(message, expiry, later.delay, now) else {
             return self.refuse_publish(via, no, publish, ReasonCode::QuotaExceeded, now);
         };

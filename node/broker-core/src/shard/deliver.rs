@@ -61,7 +61,8 @@ impl Shard {
             sealed = session.is_sealed(),
             "delivery"
         );
-        if session.moving.has_seen(delivery.message.id) && !session.is_for_another_stream(&delivery) {
+        if session.moving.has_seen(delivery.message.id) && !session.is_for_another_stream(&delivery)
+        {
             self.shared.counters.duplicate_suppressed(1);
             delete_row(no, &entry_of(delivery), &mut self.turn.batch);
             return;
@@ -216,7 +217,7 @@ impl Shard {
                 if let Some(inflight) = row {
                     let state = QueueState::Released { packet_id: packet_id.get() };
                     put_row(no, &inflight.entry, state, now, &mut self.turn.batch);
-                    let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
+                    let promise = self.conns.get(&via.conn).map(|conn| conn.listener.promise);
                     self.turn.promise(promise.unwrap_or_default());
                     self.turn.when_durable(Effect::Release { via, packet_id });
                 } else {
@@ -503,7 +504,7 @@ pub(super) fn first_publish(
         if qos == QoS::ExactlyOnce {
             // Should the node end here, the next life must know the id the client has seen; a
             // PUBLISH waits for it.
-            turn.promise(conn.info.promise);
+            turn.promise(conn.listener.promise);
             turn.when_durable(Effect::Publish { session: session.no, packet_id });
             return None;
         }

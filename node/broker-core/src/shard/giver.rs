@@ -73,7 +73,7 @@ impl Shard {
         now: Now,
     ) {
         let any = fragment == Claim::default();
-        let open = self.open.get(client).copied().filter(|no| {
+        let open = self.open_of(client).filter(|no| {
             self.sessions.get(no).is_some_and(|session| any || session.claim == fragment)
         });
         if let Some(no) = open {
@@ -102,7 +102,7 @@ impl Shard {
     /// A claim later than the log asked for that whoever claims it cannot have known of: the one
     /// under which this node has the session now, or one it gave it away for.
     fn pointer_beyond(&self, client: &ClientKey, fragment: Claim, claim: Claim) -> Option<Claim> {
-        let open = self.open.get(client).and_then(|no| self.sessions.get(no)).map(|s| s.claim);
+        let open = self.open_of(client).and_then(|no| self.sessions.get(&no)).map(|s| s.claim);
         let open = open.filter(|open| *open > fragment && *open != claim);
         let given = self.pointers.get(client).max(self.sealed_of(client));
         let given = given.filter(|to| to.epoch >= claim.epoch && to.node != claim.node);
@@ -158,7 +158,7 @@ impl Shard {
             nudged: true,
         }));
         let (client, own) = (session.client.clone(), session.claim);
-        self.open.remove(&client);
+        self.open.remove(&client, no);
         self.importing.remove(&no);
         self.sealed.insert((client, own), no);
         self.shared.counters.handover_given(1);

@@ -32,7 +32,7 @@ impl Shard {
             Phase::Fresh | Phase::Authenticating => {}
             Phase::Serving(no) => self.detach(no, id, true, now),
             Phase::Waiting => {
-                let no = client.and_then(|client| self.open.get(&client).copied());
+                let no = client.and_then(|client| self.open_of(&client));
                 if let Some(no) = no {
                     self.detach(no, id, true, now);
                 }
@@ -157,7 +157,7 @@ impl Shard {
         self.importing.remove(&no);
         match session.ownership {
             Ownership::Open => {
-                self.open.remove(&session.client);
+                self.open.remove(&session.client, no);
                 // Its homes may forget it, unless somebody claimed it beyond us.
                 if let Some(mut entry) = session.entry.take() {
                     entry.end();
@@ -241,8 +241,8 @@ impl Shard {
     }
 
     pub(super) fn kick(&mut self, client: &ClientKey, now: Now) {
-        let Some(no) = self.open.get(client) else { return };
-        let conn = self.sessions.get(no).and_then(|session| session.conn);
+        let Some(no) = self.open_of(client) else { return };
+        let conn = self.sessions.get(&no).and_then(|session| session.conn);
         if let Some(conn) = conn {
             self.disconnect(conn, ReasonCode::AdministrativeAction, now);
         }
@@ -251,7 +251,7 @@ impl Shard {
     /// The node goes down: connections end, sessions stay.
     pub(super) fn shut_down(&mut self, now: Now) {
         self.shutting_down = true;
-        let mut conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        let mut conns: Vec<ConnId> = self.conns.values().map(|conn| conn.id).collect();
         conns.sort_unstable();
         for conn in conns {
             // The Will of a client whose node goes down is published when the session is served

@@ -28,9 +28,10 @@
 //! | `deliver` | messages owed, outward |
 //! | `replay` | how much is replayed to new subscriptions |
 //! | `redeliver` | what a member of a shared subscription leaves to the others |
-//! | `subscribe`, `asked` | SUBSCRIBE, UNSUBSCRIBE; filters and topics with prefixes |
+//! | `subscribe`, `subscriptions`, `asked` | SUBSCRIBE, UNSUBSCRIBE; filters and topics with prefixes |
 //! | `auto_subscribe`, `delayed`, `own` | what goes beyond the standard |
 //! | [`streams`] | further streams of a connection: MQTT over QUIC |
+//! | `open`, `listener` | sessions by client; what connections of a listener share |
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
 //! | `claimant`, `giver`, `moving` | the two sides of a handover, and what a session keeps of it |
 //! | [`terms`] | what clients are granted |
@@ -49,7 +50,9 @@ mod delayed;
 mod deliver;
 mod giver;
 mod lifecycle;
+mod listener;
 mod moving;
+mod open;
 mod own;
 mod pass;
 mod publish;
@@ -61,6 +64,7 @@ mod session;
 mod spare;
 pub mod streams;
 mod subscribe;
+mod subscriptions;
 mod tally;
 pub mod terms;
 #[cfg(test)]
@@ -82,6 +86,8 @@ use self::api::{ConnId, ConnectionInfo, HubMail, Mail, Output, SessionNo, ShardC
 use self::connection::Conn;
 use self::delayed::Delayed;
 use self::giver::Pointers;
+use self::listener::{Listener, Listeners};
+use self::open::Open;
 use self::pass::Frames;
 use self::session::Session;
 use self::spare::Spare;
@@ -90,6 +96,7 @@ use self::turn::{Effect, Turn};
 use crate::extension::events::EventBudget;
 use crate::planner::Planner;
 use crate::shared::NodeShared;
+use crate::spread::{Numbered, Numbers};
 
 /// A share of the node's sessions.
 pub struct Shard {
@@ -99,11 +106,11 @@ pub struct Shard {
     frames: Frames,
     spare: Spare,
     tally: Tally,
-    // Boxed: a table grows by moving pointers, and its empty places cost no more than one.
-    conns: FxHashMap<ConnId, Box<Conn>>,
-    sessions: FxHashMap<SessionNo, Box<Session>>,
+    conns: Numbers<Conn>,
+    sessions: Numbers<Session>,
     /// The session this node owns for a client, if any.
-    open: FxHashMap<ClientKey, SessionNo>,
+    open: Open,
+    listeners: Listeners,
     /// Logs on their way out, by client and the claim they were written under.
     sealed: BTreeMap<(ClientKey, Claim), SessionNo>,
     /// Where clients went whose logs have gone too.
@@ -151,6 +158,22 @@ enum Lookup {
     Clean(ClientKey),
 }
 
+impl Numbered for Conn {
+    type Number = ConnId;
+
+    fn number(&self) -> ConnId {
+        self.id
+    }
+}
+
+impl Numbered for Session {
+    type Number = SessionNo;
+
+    fn number(&self) -> SessionNo {
+        self.no
+    }
+}
+
 impl Shard {
     /// A shard without sessions. `seed` makes the ClientIds it assigns unpredictable.
     #[must_use]
@@ -163,9 +186,10 @@ impl Shard {
             turn: Turn::new(config.count),
             config,
             shared,
-            conns: FxHashMap::default(),
-            sessions: FxHashMap::default(),
-            open: FxHashMap::default(),
+            conns: Numbers::default(),
+            sessions: Numbers::default(),
+            open: Open::default(),
+            listeners: Listeners::default(),
             sealed: BTreeMap::new(),
             pointers: Pointers::default(),
             importing: BTreeSet::new(),
@@ -184,8 +208,8 @@ impl Shard {
 
     /// A transport was accepted.
     pub fn handle_open(&mut self, conn: ConnId, info: ConnectionInfo, now: Now) {
-        let conn_state = Conn::new(info, &self.config, now);
-        self.conns.insert(conn, Box::new(conn_state));
+        let listener = self.listeners.of(&info, &self.config);
+        self.conns.insert(Box::new(Conn::new(conn, info, listener, now)));
         self.arm_connection(conn, now);
     }
 
@@ -223,7 +247,7 @@ impl Shard {
     /// The peer of a connection is reached at another address.
     pub fn handle_moved(&mut self, conn: ConnId, peer: SocketAddr) {
         if let Some(conn) = self.conns.get_mut(&conn) {
-            conn.info.peer = peer;
+            conn.peer = peer;
         }
     }
 
@@ -356,9 +380,9 @@ impl Shard {
 
     /// Panics if a documented relation between the parts does not hold.
     pub fn check_invariants(&self) {
-        for (client, no) in &self.open.iter().collect::<BTreeMap<_, _>>() {
-            let session = &self.sessions[*no];
-            assert_eq!(**client, session.client);
+        for no in self.open.numbers().collect::<BTreeSet<_>>() {
+            let session = &self.sessions[&no];
+            assert_eq!(self.open_of(&session.client), Some(no));
             assert!(!session.is_sealed());
             session.outbound.check_invariants();
             self.check_streams(session);

@@ -51,9 +51,9 @@ impl Shard {
         let payload = EventPayload {
             clientid: facts.client_id,
             username: facts.username,
-            ipaddress: Some(conn.info.peer.ip().to_string()),
-            port: Some(conn.info.peer.port()),
-            listener: Some(&conn.info.listener),
+            ipaddress: Some(conn.peer.ip().to_string()),
+            port: Some(conn.peer.port()),
+            listener: Some(&conn.listener.name),
             protocol: "MQTT",
             proto_ver: Some(conn.version().level()),
             keepalive: Some(conn.keep_alive_secs),
@@ -76,8 +76,8 @@ impl Shard {
         let payload = EventPayload {
             clientid: facts.client_id,
             username: facts.username,
-            ipaddress: Some(conn.info.peer.ip().to_string()),
-            port: Some(conn.info.peer.port()),
+            ipaddress: Some(conn.peer.ip().to_string()),
+            port: Some(conn.peer.port()),
             protocol: "MQTT",
             proto_ver: Some(conn.version().level()),
             connected_at: Some(conn.connected_at.0),

@@ -79,7 +79,7 @@ impl Shard {
         if message.retain && !self.admits_retained(via, publish.packet_id, &message, now) {
             return;
         }
-        let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.info.promise));
+        let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.listener.promise));
         let batch = &mut self.turn.batch;
         let plan = self.planner.plan_accepted(&topic, &message, served, now, batch);
         self.planner.keep(topic);
@@ -145,7 +145,7 @@ impl Shard {
     ) {
         let told = self.conns.get(&via.conn).is_some_and(|conn| conn.version().is_v5());
         if !told {
-            let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
+            let promise = self.conns.get(&via.conn).map(|conn| conn.listener.promise);
             let answer = (ReasonCode::Success, promise);
             return self.answer_publish(via, no, publish, Plan::default(), answer, now);
         }
@@ -268,7 +268,7 @@ impl Shard {
         let durable = session.is_durable();
         if known && durable {
             self.store_released(via, no, packet_id);
-            let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
+            let promise = self.conns.get(&via.conn).map(|conn| conn.listener.promise);
             self.turn.promise(promise.unwrap_or_default());
         }
         if durable && self.turn.is_waiting() {

@@ -23,8 +23,8 @@ use super::api::{SessionNo, ShardIndex};
 use super::claimant::SEEN_BEYOND_LINGER;
 pub use super::delayed::RestoredDelayed;
 use super::giver::REMINDER_FIRST;
-use super::redeliver::share_of;
 use super::moving::Fragment;
+use super::redeliver::share_of;
 use super::session::{Ownership, Sealed, Session};
 use crate::ledger::Opened;
 use crate::record::{
@@ -253,7 +253,11 @@ impl Shard {
             self.importing.insert(no);
         }
         if !session.moving.fragments.is_empty() || !seen.is_empty() {
-            session.moving.change().seen.remember(seen, now.mono + self.config.handover_linger + SEEN_BEYOND_LINGER);
+            session
+                .moving
+                .change()
+                .seen
+                .remember(seen, now.mono + self.config.handover_linger + SEEN_BEYOND_LINGER);
         }
         for (key, row, message) in queue {
             // A delivery is stored before its session takes note of it.
@@ -279,7 +283,7 @@ impl Shard {
         }
         match record.state {
             SessionState::Open => {
-                self.open.insert(record.client, no);
+                self.open.insert(&record.client, no);
             }
             SessionState::Sealed { to, sealed_at } => {
                 session.will_due = None;
@@ -297,7 +301,7 @@ impl Shard {
                 self.sealed.insert((record.client, record.claim), no);
             }
         }
-        self.sessions.insert(no, Box::new(session));
+        self.sessions.insert(Box::new(session));
         for (filter, subscription) in subscriptions {
             self.route(no, StreamTag::CONTROL, &filter, subscription);
         }

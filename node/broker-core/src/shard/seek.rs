@@ -90,7 +90,7 @@ impl Shard {
                 if !self.conns.contains_key(&pending.conn) {
                     return;
                 }
-                let open = self.open.get(&pending.client).copied();
+                let open = self.open_of(&pending.client);
                 let unconfirmed = open
                     .and_then(|no| self.sessions.get(&no))
                     .is_some_and(|session| session.moving.unconfirmed);
@@ -166,7 +166,7 @@ impl Shard {
 
     /// A client started clean here: whoever owned its session must hear of a greater claim.
     fn claim_clean(&mut self, client: &ClientKey, entry: Option<Box<RegistryEntry>>, now: Now) {
-        let Some(&no) = self.open.get(client) else { return };
+        let Some(no) = self.open_of(client) else { return };
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let Some(mut entry) = entry else {
             return self.put_registry(no);

@@ -1,7 +1,6 @@
 //! A session of this node, with or without a connection.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use verge_model::{Claim, ClientKey, MessageId, Millis, Now, UnixMillis};
 use verge_mqtt_proto::TopicFilter;
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{
-    Hold, Inbound, OrderKey, Outbound, OutboundLimits, StreamTag, Subscription, Will,
+    Hold, Inbound, OrderKey, Outbound, OutboundLimits, StreamTag, Will,
 };
 use verge_mqtt_proto::topic::share::SHARE_PREFIX;
 use verge_storage::key::LANE_IMPORTED;
@@ -23,6 +22,7 @@ use super::api::{ConnId, SessionNo, ShardConfig};
 use super::connect::PendingConnect;
 use super::moving::{Fragment, Moving};
 use super::streams::session::SessionStreams;
+use super::subscriptions::Subscriptions;
 use crate::record::will_to_record;
 
 /// How many settled messages a session remembers, and for how long: a copy of one may still be
@@ -80,7 +80,7 @@ pub(crate) struct Session {
     pub(crate) expires_due: Option<Millis>,
     /// Those of the control stream, and those that were made on other streams of an earlier
     /// connection.
-    pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
+    pub(crate) subscriptions: Subscriptions,
     /// What it keeps of streams beside the control stream.
     pub(in crate::shard) streams: Option<Box<SessionStreams>>,
     /// What the homes of the session are told; absent where no other node exists.
@@ -123,7 +123,7 @@ impl Session {
             will_due: None,
             disconnected_at: None,
             expires_due: None,
-            subscriptions: BTreeMap::new(),
+            subscriptions: Subscriptions::default(),
             streams: None,
             entry: None,
             outbound: Outbound::new(claim.epoch, limits),
@@ -149,10 +149,7 @@ impl Session {
 
     /// Its shared subscriptions.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &TopicFilter> {
-        let from = (Bound::Included(SHARE_PREFIX), Bound::Unbounded);
-        let from = self.subscriptions.range::<str, _>(from);
-        from.map(|(filter, _)| filter)
-            .take_while(|filter| filter.as_str().starts_with(SHARE_PREFIX))
+        self.subscriptions.keys().filter(|filter| filter.as_str().starts_with(SHARE_PREFIX))
     }
 
     /// Whether only its log is still here.
@@ -266,8 +263,15 @@ impl Session {
         let pending = self.pending.as_ref().map(|pending| pending.deadline);
         let seen = self.moving.seen.until.filter(|_| self.moving.fragments.is_empty());
         let reminder = self.moving.reminder.map(|(at, _)| at);
-        let fixed =
-            [self.will_due, self.expires_due, self.moving.hold_until, sealed, pending, seen, reminder];
+        let fixed = [
+            self.will_due,
+            self.expires_due,
+            self.moving.hold_until,
+            sealed,
+            pending,
+            seen,
+            reminder,
+        ];
         imports.chain(fixed.into_iter().flatten()).min()
     }
 

@@ -267,7 +267,7 @@ impl Shard {
         let packet = out.freeze();
         let durable = self.sessions.get(&no).is_some_and(|session| session.is_durable());
         if durable || self.turn.is_waiting() {
-            let promise = self.conns.get(&via.conn).map(|conn| conn.info.promise);
+            let promise = self.conns.get(&via.conn).map(|conn| conn.listener.promise);
             self.turn.promise(promise.unwrap_or_default());
             self.turn.when_durable(Effect::Packet { via, packet });
         } else {

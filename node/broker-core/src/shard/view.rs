@@ -28,8 +28,8 @@ impl Shard {
         let view = |conn: &super::Conn| {
             Some(ClientView {
                 client: conn.client.clone()?,
-                peer: conn.info.peer,
-                listener: conn.info.listener.clone(),
+                peer: conn.peer,
+                listener: conn.listener.name.clone(),
                 protocol_version: conn.version().level(),
                 keep_alive_secs: conn.keep_alive_secs,
                 clean_start: conn.clean_start,

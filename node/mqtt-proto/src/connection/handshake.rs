@@ -14,12 +14,14 @@ pub(crate) struct ClientTerms {
     pub(crate) version: ProtocolVersion,
     pub(crate) keep_alive_secs: u16,
     pub(crate) receive_maximum: u16,
-    pub(crate) packet_bytes_max: usize,
+    /// No packet is larger than four bytes of length tell.
+    pub(crate) packet_bytes_max: u32,
     pub(crate) topic_alias_maximum: u16,
     pub(crate) wants_problem_information: bool,
     pub(crate) wants_response_information: bool,
     pub(crate) session_expiry_interval: u32,
-    pub(crate) authentication_method: Option<Box<str>>,
+    /// Boxed twice: few clients have one, and the others a word for it.
+    pub(crate) authentication_method: Option<Box<Box<str>>>,
 }
 
 impl ClientTerms {
@@ -30,14 +32,14 @@ impl ClientTerms {
             version: connect.version,
             keep_alive_secs: connect.keep_alive_secs,
             receive_maximum: properties.receive_maximum(),
-            packet_bytes_max: properties
-                .maximum_packet_size
-                .map_or(PACKET_BYTES_MAX, |size| size as usize),
+            packet_bytes_max: properties.maximum_packet_size.unwrap_or(PACKET_BYTES_MAX as u32),
             topic_alias_maximum: properties.topic_alias_maximum.unwrap_or(0),
             wants_problem_information: properties.request_problem_information.unwrap_or(true),
             wants_response_information: properties.request_response_information.unwrap_or(false),
             session_expiry_interval: properties.session_expiry_interval.unwrap_or(0),
-            authentication_method: properties.authentication_method.map(Into::into),
+            authentication_method: properties
+                .authentication_method
+                .map(|name| Box::new(name.into())),
         }
     }
 }

@@ -7,18 +7,16 @@ use verge_model::Millis;
 /// Watches for silence.
 #[derive(Debug)]
 pub(crate) struct KeepAlive {
-    /// One and a half times the Keep Alive; none if the client may be silent for ever.
-    patience: Option<Duration>,
+    /// The Keep Alive; 0 if the client may be silent for ever.
+    secs: u16,
     /// When the last whole packet was read.
     heard_at: Millis,
 }
 
 impl KeepAlive {
     /// "A Keep Alive value of 0 has the effect of turning off the Keep Alive mechanism."
-    pub(crate) fn new(keep_alive_secs: u16, now: Millis) -> Self {
-        let patience = (keep_alive_secs != 0)
-            .then(|| Duration::from_millis(u64::from(keep_alive_secs) * 1_500));
-        Self { patience, heard_at: now }
+    pub(crate) const fn new(keep_alive_secs: u16, now: Millis) -> Self {
+        Self { secs: keep_alive_secs, heard_at: now }
     }
 
     /// A packet was read; parts of one do not count. [MQTT-3.1.2-22]
@@ -26,9 +24,10 @@ impl KeepAlive {
         self.heard_at = now;
     }
 
-    /// When patience ends.
+    /// When patience ends: after one and a half times the Keep Alive.
     pub(crate) fn deadline(&self) -> Option<Millis> {
-        self.patience.map(|patience| self.heard_at + patience)
+        let patience = Duration::from_millis(u64::from(self.secs) * 1_500);
+        (self.secs != 0).then(|| self.heard_at + patience)
     }
 }
 

@@ -125,7 +125,8 @@ enum State {
 /// After a [`CloseReason`] or [`Event::Disconnect`] the machine is Closed and ignores everything.
 #[derive(Debug)]
 pub struct Connection {
-    config: ConnectionConfig,
+    /// The same for all connections of a listener.
+    config: Arc<ConnectionConfig>,
     state: State,
     /// There from CONNECT on.
     terms: Option<ClientTerms>,
@@ -137,14 +138,15 @@ pub struct Connection {
 impl Connection {
     /// A connection just opened.
     #[must_use]
-    pub fn new(config: ConnectionConfig, now: Millis) -> Self {
+    pub fn new(config: impl Into<Arc<ConnectionConfig>>, now: Millis) -> Self {
+        let config = config.into();
         Self {
-            config,
             state: State::AwaitingConnect { deadline: now + config.connect_timeout },
             terms: None,
             keep_alive: KeepAlive::new(0, now),
             aliases: InboundAliases::new(0),
             receiving: ReceiveWindow::new(config.receive_maximum),
+            config,
         }
     }
 
@@ -294,7 +296,7 @@ impl Connection {
     /// Largest packet the client accepts. [MQTT-3.1.2-24]
     #[must_use]
     pub fn client_packet_bytes_max(&self) -> usize {
-        self.terms.as_ref().map_or(PACKET_BYTES_MAX, |terms| terms.packet_bytes_max)
+        self.terms.as_ref().map_or(PACKET_BYTES_MAX, |terms| terms.packet_bytes_max as usize)
     }
 
     /// Most topic aliases the client keeps. [MQTT-3.3.2-11]
@@ -326,7 +328,7 @@ impl Connection {
 
     /// What this connection was configured with.
     #[must_use]
-    pub const fn config(&self) -> &ConnectionConfig {
+    pub fn config(&self) -> &ConnectionConfig {
         &self.config
     }
 
@@ -473,7 +475,8 @@ impl Connection {
     /// send an AUTH packet to the Server." [MQTT-4.12.0-7] The method stays the same throughout.
     /// [MQTT-4.12.0-5]
     fn check_auth(&self, auth: &Auth<'_>) -> Result<(), CloseCause> {
-        let method = self.terms.as_ref().and_then(|terms| terms.authentication_method.as_deref());
+        let method =
+            self.terms.as_ref().and_then(|terms| Some(&**terms.authentication_method.as_deref()?));
         let is_from_client = auth.reason != ReasonCode::Success;
         if method.is_none() || method != auth.authentication_method || !is_from_client {
             return Err(CloseCause::UnexpectedAuth);

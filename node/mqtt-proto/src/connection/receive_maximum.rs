@@ -10,24 +10,25 @@ pub(crate) struct ReceiveWindow {
     /// How many there are on other streams of the connection; they count too.
     elsewhere: u16,
     /// Each once; no more than `maximum`. Searched from the front, where the oldest are answered
-    /// first.
-    open: Vec<PacketId>,
+    /// first. There once the client has published above QoS 0.
+    #[allow(clippy::box_collection, reason = "most clients have none, and a word for it")]
+    open: Option<Box<Vec<PacketId>>>,
 }
 
 impl ReceiveWindow {
     pub(crate) const fn new(maximum: u16) -> Self {
-        Self { maximum, elsewhere: 0, open: Vec::new() }
+        Self { maximum, elsewhere: 0, open: None }
     }
 
     /// A PUBLISH came; whether it is within the maximum. One that is repeated counts once.
     pub(crate) fn on_publish(&mut self, packet_id: PacketId) -> bool {
-        if self.open.contains(&packet_id) {
+        if self.contains(packet_id) {
             return true;
         }
         if !self.has_room() {
             return false;
         }
-        self.open.push(packet_id);
+        self.open.get_or_insert_default().push(packet_id);
         true
     }
 
@@ -42,9 +43,10 @@ impl ReceiveWindow {
     /// never counted here.
     /// Returns whether it was open.
     pub(crate) fn on_answered(&mut self, packet_id: PacketId) -> bool {
-        let index = self.open.iter().position(|&open| open == packet_id);
+        let Some(all) = self.open.as_deref_mut() else { return false };
+        let index = all.iter().position(|&open| open == packet_id);
         if let Some(index) = index {
-            self.open.remove(index);
+            all.remove(index);
         }
         index.is_some()
     }
@@ -56,17 +58,17 @@ impl ReceiveWindow {
 
     /// Whether one more is within the maximum.
     pub(crate) fn has_room(&self) -> bool {
-        self.open.len() + usize::from(self.elsewhere) < usize::from(self.maximum)
+        self.open_len() + usize::from(self.elsewhere) < usize::from(self.maximum)
     }
 
     /// Whether this one is open here.
     pub(crate) fn contains(&self, packet_id: PacketId) -> bool {
-        self.open.contains(&packet_id)
+        self.open.as_deref().is_some_and(|open| open.contains(&packet_id))
     }
 
     /// How many are open here.
     pub(crate) fn open_len(&self) -> usize {
-        self.open.len()
+        self.open.as_deref().map_or(0, Vec::len)
     }
 
     /// How many are open on other streams.
@@ -81,7 +83,7 @@ impl ReceiveWindow {
     }
 
     pub(crate) fn check_invariants(&self) {
-        let open = self.open.len() + usize::from(self.elsewhere);
+        let open = self.open_len() + usize::from(self.elsewhere);
         assert!(open <= usize::from(self.maximum), "within the receive maximum");
     }
 }

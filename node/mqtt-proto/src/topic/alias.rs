@@ -12,8 +12,10 @@ use thiserror::Error;
 pub struct InboundAliases {
     /// What we told the peer it may use.
     maximum: u16,
-    /// Topic of alias n at n − 1; as long as the highest alias set so far, at most `maximum`.
-    topics: Vec<Option<Arc<str>>>,
+    /// Topic of alias n at n − 1; as long as the highest alias set so far, at most `maximum`. There
+    /// once the peer has set one.
+    #[allow(clippy::box_collection, reason = "most peers set none, and have a word for it")]
+    topics: Option<Box<Vec<Option<Arc<str>>>>>,
 }
 
 /// The peer's alias cannot be resolved.
@@ -31,7 +33,7 @@ impl InboundAliases {
     /// None set; the peer may set 1 to `maximum`.
     #[must_use]
     pub const fn new(maximum: u16) -> Self {
-        Self { maximum, topics: Vec::new() }
+        Self { maximum, topics: None }
     }
 
     /// Lets `alias` stand for `topic` from now on. "A sender can modify the Topic Alias mapping."
@@ -41,11 +43,12 @@ impl InboundAliases {
     /// The alias is out of range; nothing changed.
     pub fn set(&mut self, alias: u16, topic: &str) -> Result<(), AliasError> {
         let index = self.index(alias)?;
-        if self.topics.len() <= index {
-            self.topics.resize(index + 1, None);
+        let topics = self.topics.get_or_insert_default();
+        if topics.len() <= index {
+            topics.resize(index + 1, None);
         }
-        if self.topics[index].as_deref() != Some(topic) {
-            self.topics[index] = Some(topic.into());
+        if topics[index].as_deref() != Some(topic) {
+            topics[index] = Some(topic.into());
         }
         Ok(())
     }
@@ -57,7 +60,8 @@ impl InboundAliases {
     /// The alias is out of range or was never set.
     pub fn resolve(&self, alias: u16) -> Result<&Arc<str>, AliasError> {
         let index = self.index(alias)?;
-        self.topics.get(index).and_then(Option::as_ref).ok_or(AliasError::Unknown(alias))
+        let known = self.topics.as_deref().and_then(|topics| topics.get(index)?.as_ref());
+        known.ok_or(AliasError::Unknown(alias))
     }
 
     fn index(&self, alias: u16) -> Result<usize, AliasError> {

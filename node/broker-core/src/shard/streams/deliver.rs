@@ -1,7 +1,6 @@
 //! What is owed on several streams of one connection.
 
 use bytes::BytesMut;
-use rustc_hash::FxHashMap;
 use verge_model::{Class, Now};
 use verge_mqtt_proto::PacketId;
 use verge_mqtt_proto::session::{Entry, Step, StreamTag};
@@ -10,10 +9,11 @@ use super::Streams;
 use super::api::{StreamNo, Via};
 use crate::ledger::{DropReason, Settled};
 use crate::shard::Shard;
-use crate::shard::api::{ConnId, Delivery, SessionNo};
+use crate::shard::api::{Delivery, SessionNo};
 use crate::shard::connection::Conn;
 use crate::shard::deliver::{first_publish, send_inflight, settle_row, unsendable, write_pubrel};
 use crate::shard::session::Session;
+use crate::spread::Numbers;
 
 /// Where what is owed to a subscription goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(in crate::shard) fn target(
 /// identifier means nothing.
 pub(in crate::shard) fn acknowledges(
     session: &Session,
-    conns: &FxHashMap<ConnId, Box<Conn>>,
+    conns: &Numbers<Conn>,
     via: Via,
     id: PacketId,
 ) -> bool {

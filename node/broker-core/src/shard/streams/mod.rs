@@ -225,7 +225,7 @@ impl Shard {
     /// Takes one packet off a stream's `input`, as `next_event` does for the control stream.
     fn next_stream_event(&mut self, via: Via, input: &[u8], now: Now) -> Option<usize> {
         let conn = self.conns.get_mut(&via.conn).filter(|conn| conn.wants_stream_bytes())?;
-        let Conn { machine, streams, .. } = &mut **conn;
+        let Conn { machine, streams, .. } = conn;
         let stream = streams.as_mut()?.table.get_mut(&via.stream)?;
         if stream.finished || input.is_empty() {
             return None;
@@ -302,7 +302,7 @@ impl Shard {
         if reason.is_error() {
             ack.properties.reason_string = conn.words(words::of_publish(reason));
         }
-        let Conn { machine, streams, .. } = &mut **conn;
+        let Conn { machine, streams, .. } = conn;
         let streams = streams.as_mut();
         let Some(stream) = streams.and_then(|streams| streams.table.get_mut(&via.stream)) else {
             return;

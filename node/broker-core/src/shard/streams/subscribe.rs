@@ -146,7 +146,7 @@ impl Shard {
         }
         let gone: Vec<_> =
             session.subscriptions.keys().filter(|f| !wanted.contains_key(*f)).cloned().collect();
-        session.subscriptions = wanted.clone();
+        session.subscriptions = wanted.clone().into_iter().collect();
         session.set_detached(detached);
         for filter in gone {
             self.store_subscription_row(no, &filter);
