@@ -140,7 +140,7 @@ impl Shard {
             let key =
                 ClientKey { principal: Arc::clone(principal), client_id: Arc::clone(&client_id) };
             let here = super::api::ShardIndex::of(&key, self.config.count) == self.config.index;
-            if here && !self.open_of(&key).is_some() {
+            if here && self.open_of(&key).is_none() {
                 return client_id;
             }
         }

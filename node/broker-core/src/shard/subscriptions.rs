@@ -19,6 +19,7 @@ pub(crate) enum Subscriptions {
     /// without a look at the text.
     Few(Vec<(TopicFilter, Subscription)>),
     /// Once there were more.
+    #[allow(clippy::box_collection, reason = "a tree by value would make every list larger")]
     Many(Box<BTreeMap<TopicFilter, Subscription>>),
 }
 

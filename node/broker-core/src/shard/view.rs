@@ -36,7 +36,7 @@ impl Shard {
                 connected_at: conn.connected_at,
             })
         };
-        let mut views: Vec<_> = served.filter_map(|conn| view(conn)).collect();
+        let mut views: Vec<_> = served.filter_map(view).collect();
         views.sort_by(|a, b| a.client.cmp(&b.client));
         views
     }
@@ -53,7 +53,7 @@ impl Shard {
             inflight: session.outbound.inflight_len() as u64,
             open_fragments: session.moving.fragments.len() as u64,
         };
-        let mut views: Vec<_> = self.sessions.values().map(|session| view(session)).collect();
+        let mut views: Vec<_> = self.sessions.values().map(view).collect();
         views.sort_by(|a, b| (&a.client, a.claim).cmp(&(&b.client, b.claim)));
         views
     }
