@@ -11,7 +11,7 @@ use std::hash::BuildHasher;
 use std::ops::Index;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::OccupiedEntry;
+use hashbrown::hash_table::{Entry, OccupiedEntry};
 use rustc_hash::FxBuildHasher;
 
 /// Tables: with a million values, each that doubles moves some four thousand of them. Without any,
@@ -49,6 +49,41 @@ impl<T> Spread<T> {
         let hash = hash_of(&value);
         self.len += 1;
         self.tables[table_of(hash)].insert_unique(hash, value, hash_of).into_mut()
+    }
+
+    /// The value with this hash for which `is` holds, made if there is none; `hash_of` gives the
+    /// hashes of all others.
+    pub(crate) fn get_or_insert_with(
+        &mut self,
+        hash: u64,
+        is: impl FnMut(&T) -> bool,
+        hash_of: impl Fn(&T) -> u64,
+        make: impl FnOnce() -> T,
+    ) -> &mut T {
+        match self.tables[table_of(hash)].entry(hash, is, hash_of) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => {
+                self.len += 1;
+                place.insert(make()).into_mut()
+            }
+        }
+    }
+
+    /// Changes the value with this hash for which `is` holds, and removes it if `change` says that
+    /// it is worth nothing then.
+    pub(crate) fn update<R>(
+        &mut self,
+        hash: u64,
+        is: impl FnMut(&T) -> bool,
+        change: impl FnOnce(&mut T) -> (R, bool),
+    ) -> Option<R> {
+        let mut found = self.tables[table_of(hash)].find_entry(hash, is).ok()?;
+        let (result, over) = change(found.get_mut());
+        if over {
+            found.remove();
+            self.len -= 1;
+        }
+        Some(result)
     }
 
     /// Takes the value with this hash for which `is` holds.

@@ -138,7 +138,7 @@ impl Router {
     pub fn subscribe(&self, filter: &TopicFilter, subscriber: Subscriber) -> SubscribeOutcome {
         let parts = FilterParts::of(filter.as_str());
         let mut table = self.table.write();
-        let entry = table.entry_or_insert(parts.filter);
+        let entry = table.entry_or_insert(&parts, || filter.shared_text());
         let change = entry.subscribe(&parts, subscriber, &self.settings);
         table.subscriptions += usize::from(!change.existed);
         self.changed();
@@ -157,14 +157,11 @@ impl Router {
     ) -> UnsubscribeOutcome {
         let parts = FilterParts::of(filter.as_str());
         let mut table = self.table.write();
-        let Some(entry) = table.entry_mut(parts.filter) else {
+        let who = (session, tag);
+        let change = table.update(parts.filter, |entry| entry.unsubscribe(&parts, who));
+        let Some(change) = change.filter(|change| change.existed) else {
             return UnsubscribeOutcome { existed: false, withdraw: None };
         };
-        let change = entry.unsubscribe(&parts, (session, tag));
-        if !change.existed {
-            return UnsubscribeOutcome { existed: false, withdraw: None };
-        }
-        table.remove_if_empty(parts.filter);
         table.subscriptions -= 1;
         self.changed();
         UnsubscribeOutcome {
@@ -184,7 +181,7 @@ impl Router {
         let parts = FilterParts::of(filter.as_str());
         let session = subscriber.session;
         let mut table = self.table.write();
-        let entry = table.entry_or_insert(parts.filter);
+        let entry = table.entry_or_insert(&parts, || filter.shared_text());
         let added = entry.subscribe(&parts, subscriber, &self.settings);
         let removed = entry.unsubscribe(&parts, (session, from));
         table.subscriptions += usize::from(!added.existed);
@@ -377,12 +374,18 @@ struct Table {
 }
 
 impl Table {
-    fn entry_or_insert(&mut self, filter: &str) -> &mut Entry {
+    /// The entry of a filter, made if there is none; `text` gives the whole text.
+    fn entry_or_insert(
+        &mut self,
+        parts: &FilterParts<'_>,
+        text: impl FnOnce() -> Arc<str>,
+    ) -> &mut Entry {
+        let filter = parts.filter;
         if parts::has_wildcard(filter) {
-            self.wild.get_or_insert_with(filter, Default::default)
-        } else {
-            self.exact.get_or_insert(filter)
+            return self.wild.get_or_insert_with(filter, Default::default);
         }
+        let has_prefix = filter.len() < parts.text.len();
+        self.exact.get_or_insert(filter, || if has_prefix { filter.into() } else { text() })
     }
 
     fn entry(&self, filter: &str) -> Option<&Entry> {
@@ -401,14 +404,15 @@ impl Table {
         }
     }
 
-    fn remove_if_empty(&mut self, filter: &str) {
-        if self.entry_mut(filter).is_some_and(|entry| entry.is_empty()) {
-            if parts::has_wildcard(filter) {
-                self.wild.remove(filter);
-            } else {
-                self.exact.remove(filter);
-            }
+    /// Changes the entry of a filter, and forgets the filter if nobody wants it then.
+    fn update<R>(&mut self, filter: &str, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        if !parts::has_wildcard(filter) {
+            return self.exact.update(filter, change);
         }
+        self.wild.update(filter, |entry| {
+            let result = change(entry);
+            (result, entry.is_empty())
+        })
     }
 
     /// Whether the route was taken: it is valid and within the node's bound.
@@ -420,7 +424,7 @@ impl Table {
         if parts.local || !self.remotes.add(node, text) {
             return false;
         }
-        self.entry_or_insert(parts.filter).add_remote(&parts, node, settings);
+        self.entry_or_insert(&parts, || text.into()).add_remote(&parts, node, settings);
         true
     }
 
@@ -432,9 +436,6 @@ impl Table {
 
     fn remove_remote_filter(&mut self, node: NodeKey, text: &str) {
         let parts = FilterParts::of(text);
-        if let Some(entry) = self.entry_mut(parts.filter) {
-            entry.remove_remote(&parts, node);
-        }
-        self.remove_if_empty(parts.filter);
+        self.update(parts.filter, |entry| entry.remove_remote(&parts, node));
     }
 }

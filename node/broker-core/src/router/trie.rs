@@ -14,54 +14,56 @@
 //!     "a/b/c"   "a/+/c"
 //! ```
 //!
+//! The ways down are one hash table, by node and level; nodes lie side by side, one to a cache line.
+//! So a step costs the same however many children a node has, and a node with one child costs no
+//! table of its own.
+//!
 //! Walks use a stack of their own, so that no text, however many levels it has, runs out of the
 //! thread's.
 
+mod nodes;
+
+use std::hash::BuildHasher;
+use std::iter;
 use std::ops::ControlFlow;
 
-use rustc_hash::FxHashMap;
-use slab::Slab;
+use rustc_hash::FxBuildHasher;
 use smallvec::{SmallVec, smallvec};
 use verge_mqtt_proto::topic::level::{FilterLevel, Levels};
 
-/// Where the empty path ends; always there.
-const ROOT: u32 = 0;
-/// In place of a child that is not there.
-const NONE: u32 = u32::MAX;
+use self::nodes::{NONE, Node, Nodes, ROOT};
+use crate::spread::Spread;
+
 /// Steps kept without allocation in a walk.
 const WALK_INLINE: usize = 16;
 
 /// Values by filter, or by topic.
 #[derive(Debug)]
 pub struct LevelTrie<V> {
-    nodes: Slab<Node<V>>,
+    nodes: Nodes<V>,
+    /// The children of all nodes but those for `+`.
+    ways: Spread<Way>,
     /// How many values there are.
     len: usize,
 }
 
-#[derive(Debug)]
-struct Node<V> {
-    children: FxHashMap<Box<str>, u32>,
-    /// The child for `+`, or [`NONE`].
-    single: u32,
-    /// The value of the path that ends here.
-    here: Option<V>,
-    /// The value of the path that goes on with `#`.
-    multi: Option<V>,
+/// A way down: a child, and the hash of its parent and level.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    hash: u32,
+    child: u32,
 }
 
-impl<V> Default for Node<V> {
-    fn default() -> Self {
-        Self { children: FxHashMap::default(), single: NONE, here: None, multi: None }
+impl Way {
+    /// The hash, drawn out over the bits that tables look at.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
 
 impl<V> Default for LevelTrie<V> {
     fn default() -> Self {
-        let mut nodes = Slab::new();
-        let root = nodes.insert(Node::default());
-        debug_assert_eq!(root, ROOT as usize, "an empty slab numbers from 0");
-        Self { nodes, len: 0 }
+        Self { nodes: Nodes::default(), ways: Spread::default(), len: 0 }
     }
 }
 
@@ -80,49 +82,44 @@ impl<V> LevelTrie<V> {
                 }
             }
         }
-        let node = &mut self.nodes[at as usize];
-        let place = if multi { &mut node.multi } else { &mut node.here };
+        let place = self.nodes[at].value_mut(multi);
         self.len += usize::from(place.is_none());
         place.get_or_insert_with(make)
     }
 
     /// The value of `path`, to change it.
     pub fn get_mut(&mut self, path: &str) -> Option<&mut V> {
-        let (at, multi) = self.find(path, |_, _| {})?;
-        let node = &mut self.nodes[at as usize];
-        if multi { node.multi.as_mut() } else { node.here.as_mut() }
+        let (at, multi) = self.find(path)?;
+        self.nodes[at].value_mut(multi).as_mut()
     }
 
     /// The value of `path`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&V> {
-        let (at, multi) = self.find(path, |_, _| {})?;
-        let node = &self.nodes[at as usize];
+        let (at, multi) = self.find(path)?;
+        let node = &self.nodes[at];
         if multi { node.multi.as_ref() } else { node.here.as_ref() }
     }
 
-    /// Removes the value of `path`, and every node that leads nowhere then.
-    pub fn remove(&mut self, path: &str) -> Option<V> {
-        let mut way: SmallVec<[(u32, FilterLevel<'_>); WALK_INLINE]> = SmallVec::new();
-        let (mut at, multi) = self.find(path, |from, level| way.push((from, level)))?;
-        let node = &mut self.nodes[at as usize];
-        let value = if multi { node.multi.take() } else { node.here.take() }?;
-        self.len -= 1;
-        while let Some((parent, level)) = way.pop() {
-            if !self.nodes[at as usize].is_empty() {
-                break;
-            }
-            self.nodes.remove(at as usize);
-            let node = &mut self.nodes[parent as usize];
-            match level {
-                FilterLevel::Exact(level) => {
-                    node.children.remove(level);
-                }
-                FilterLevel::Single => node.single = NONE,
-                FilterLevel::Multi => unreachable!("# is no step down"),
-            }
-            at = parent;
+    /// Changes the value of `path`, and removes it if `change` says that it is worth nothing then.
+    pub fn update<R>(&mut self, path: &str, change: impl FnOnce(&mut V) -> (R, bool)) -> Option<R> {
+        let (at, multi) = self.find(path)?;
+        let place = self.nodes[at].value_mut(multi);
+        let (result, over) = change(place.as_mut()?);
+        if over {
+            *place = None;
+            self.len -= 1;
+            self.prune(at);
         }
+        Some(result)
+    }
+
+    /// Removes the value of `path`.
+    pub fn remove(&mut self, path: &str) -> Option<V> {
+        let (at, multi) = self.find(path)?;
+        let value = self.nodes[at].value_mut(multi).take()?;
+        self.len -= 1;
+        self.prune(at);
         Some(value)
     }
 
@@ -134,7 +131,7 @@ impl<V> LevelTrie<V> {
         let mut open: SmallVec<[(u32, Levels<'_>); WALK_INLINE]> =
             smallvec![(ROOT, Levels::of(topic))];
         while let Some((at, mut levels)) = open.pop() {
-            let node = &self.nodes[at as usize];
+            let node = &self.nodes[at];
             let wildcards = !(dollar && at == ROOT);
             if let Some(value) = node.multi.as_ref().filter(|_| wildcards) {
                 visit(value);
@@ -148,8 +145,8 @@ impl<V> LevelTrie<V> {
             if wildcards && node.single != NONE {
                 open.push((node.single, levels.clone()));
             }
-            if let Some(child) = node.children.get(level) {
-                open.push((*child, levels));
+            if let Some(child) = self.child(at, node, level) {
+                open.push((child, levels));
             }
         }
     }
@@ -165,7 +162,7 @@ impl<V> LevelTrie<V> {
         let mut open: SmallVec<[(u32, Option<Levels<'_>>); WALK_INLINE]> =
             smallvec![(ROOT, Some(Levels::of(pattern)))];
         while let Some((at, wanted)) = open.pop() {
-            let node = &self.nodes[at as usize];
+            let node = &self.nodes[at];
             let (ends, deeper) = match wanted {
                 None => (true, None),
                 Some(mut levels) => match levels.next().map(FilterLevel::parse) {
@@ -173,7 +170,8 @@ impl<V> LevelTrie<V> {
                     Some(FilterLevel::Multi) => (true, None),
                     Some(FilterLevel::Single) => (false, Some(levels)),
                     Some(FilterLevel::Exact(level)) => {
-                        open.extend(node.children.get(level).map(|child| (*child, Some(levels))));
+                        let child = self.child(at, node, level);
+                        open.extend(child.map(|child| (child, Some(levels))));
                         continue;
                     }
                 },
@@ -186,11 +184,11 @@ impl<V> LevelTrie<V> {
             if ends && deeper.is_some() {
                 continue;
             }
-            let mut children: Vec<_> = node.children.iter().collect();
+            let mut children: Vec<_> = self.children(node).collect();
             // As above, [MQTT-4.7.2-1].
-            children.retain(|(level, _)| !(at == ROOT && level.starts_with('$')));
+            children.retain(|(level, _)| !(at == ROOT && level.starts_with(b"$")));
             children.sort_unstable_by(|one, other| other.0.cmp(one.0));
-            open.extend(children.into_iter().map(|(_, child)| (*child, deeper.clone())));
+            open.extend(children.into_iter().map(|(_, child)| (child, deeper.clone())));
         }
     }
 
@@ -198,7 +196,7 @@ impl<V> LevelTrie<V> {
     pub fn for_each(&self, mut visit: impl FnMut(&str, &V)) {
         let mut open = vec![(ROOT, None::<String>)];
         while let Some((at, path)) = open.pop() {
-            let node = &self.nodes[at as usize];
+            let node = &self.nodes[at];
             let below = |level: &str| match &path {
                 Some(path) => format!("{path}/{level}"),
                 None => level.to_owned(),
@@ -209,7 +207,10 @@ impl<V> LevelTrie<V> {
             if node.single != NONE {
                 open.push((node.single, Some(below("+"))));
             }
-            open.extend(node.children.iter().map(|(level, child)| (*child, Some(below(level)))));
+            open.extend(self.children(node).map(|(level, child)| {
+                let level = str::from_utf8(level).expect("levels are pieces of text");
+                (child, Some(below(level)))
+            }));
             if let (Some(path), Some(value)) = (&path, &node.here) {
                 visit(path, value);
             }
@@ -228,58 +229,79 @@ impl<V> LevelTrie<V> {
         self.len == 0
     }
 
-    /// The node where `path` ends, and whether it ends with `#`; `step` is told each way down.
-    fn find<'p>(
-        &self,
-        path: &'p str,
-        mut step: impl FnMut(u32, FilterLevel<'p>),
-    ) -> Option<(u32, bool)> {
+    /// The node where `path` ends, and whether it ends with `#`.
+    fn find(&self, path: &str) -> Option<(u32, bool)> {
         let mut at = ROOT;
         for level in Levels::of(path).map(FilterLevel::parse) {
-            let node = &self.nodes[at as usize];
-            let next = match level {
-                FilterLevel::Exact(text) => *node.children.get(text)?,
+            let node = &self.nodes[at];
+            at = match level {
+                FilterLevel::Exact(text) => self.child(at, node, text)?,
                 FilterLevel::Single if node.single == NONE => return None,
                 FilterLevel::Single => node.single,
                 FilterLevel::Multi => return Some((at, true)),
             };
-            step(at, level);
-            at = next;
         }
         Some((at, false))
     }
 
-    fn child_or_insert(&mut self, at: u32, level: &str) -> u32 {
-        if let Some(child) = self.nodes[at as usize].children.get(level) {
-            return *child;
+    /// The child of `node`, which is the one at `at`, for a level.
+    fn child(&self, at: u32, node: &Node<V>, level: &str) -> Option<u32> {
+        if node.first == NONE {
+            return None;
         }
-        let child = self.new_node();
-        self.nodes[at as usize].children.insert(level.into(), child);
+        let hash = hash(at, level.as_bytes());
+        let found = self.ways.get(Way::spread(hash), |way| self.leads(*way, hash, at, level));
+        found.map(|way| way.child)
+    }
+
+    fn leads(&self, way: Way, hash: u32, from: u32, level: &str) -> bool {
+        way.hash == hash && {
+            let child = &self.nodes[way.child];
+            child.parent == from && child.level.as_bytes() == level.as_bytes()
+        }
+    }
+
+    /// The children of a node but for that for `+`, with their levels, in no order.
+    fn children<'n>(&'n self, node: &Node<V>) -> impl Iterator<Item = (&'n [u8], u32)> {
+        let some = |at: u32| (at != NONE).then_some(at);
+        let numbers = iter::successors(some(node.first), move |at| some(self.nodes[*at].next));
+        numbers.map(|at| (self.nodes[at].level.as_bytes(), at))
+    }
+
+    fn child_or_insert(&mut self, at: u32, level: &str) -> u32 {
+        if let Some(child) = self.child(at, &self.nodes[at], level) {
+            return child;
+        }
+        let child = self.nodes.insert_child(at, level);
+        let way = Way { hash: hash(at, level.as_bytes()), child };
+        self.ways.insert(way, |way| Way::spread(way.hash));
         child
     }
 
     fn single_or_insert(&mut self, at: u32) -> u32 {
-        if self.nodes[at as usize].single == NONE {
-            let child = self.new_node();
-            self.nodes[at as usize].single = child;
+        if self.nodes[at].single == NONE {
+            self.nodes.insert_single(at);
         }
-        self.nodes[at as usize].single
+        self.nodes[at].single
     }
 
-    fn new_node(&mut self) -> u32 {
-        let number = self.nodes.insert(Node::default());
-        let number = u32::try_from(number).ok().filter(|number| *number != NONE);
-        number.expect("four billion nodes do not fit into memory")
+    /// Removes a node that leads nowhere, and those above that led only to it.
+    fn prune(&mut self, mut at: u32) {
+        while at != ROOT && self.nodes[at].is_empty() {
+            let node = &self.nodes[at];
+            let parent = node.parent;
+            if self.nodes[parent].single != at {
+                let hash = hash(parent, node.level.as_bytes());
+                self.ways.remove(Way::spread(hash), |way| way.child == at);
+            }
+            self.nodes.remove(at);
+            at = parent;
+        }
     }
 }
 
-impl<V> Node<V> {
-    fn is_empty(&self) -> bool {
-        self.children.is_empty()
-            && self.single == NONE
-            && self.here.is_none()
-            && self.multi.is_none()
-    }
+fn hash(parent: u32, level: &[u8]) -> u32 {
+    (FxBuildHasher.hash_one((parent, level)) >> 16) as u32
 }
 
 #[cfg(test)]
@@ -360,7 +382,7 @@ mod tests {
             }
         }
         assert!(filters.is_empty());
-        assert_eq!(filters.nodes.len(), 1);
+        assert_eq!((filters.nodes.len(), filters.ways.len()), (1, 0));
     }
 
     #[test]
@@ -381,7 +403,7 @@ mod tests {
         assert_eq!(matching(&filters, &deep).len(), 2);
         filters.remove(&deep);
         filters.remove(&all_single);
-        assert_eq!(filters.nodes.len(), 1);
+        assert_eq!((filters.nodes.len(), filters.ways.len()), (1, 0));
     }
 
     fn trie<'a>(paths: &[&'a str]) -> LevelTrie<&'a str> {
