@@ -377,6 +377,7 @@ impl Clients<'_> {
             connect_timeout: self.config.session.connect_timeout.0.0,
             limits: settings::decode_limits(self.config),
             has_users: self.passwords.is_some(),
+            clock: self.clock,
             shared: Arc::clone(self.shared),
         };
         let mut posts = Vec::with_capacity(shards.len());

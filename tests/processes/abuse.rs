@@ -239,7 +239,8 @@ fn security_thousands_who_connect_at_once_are_served_or_refused() {
     let (answered, closed) = crowd(&node, COUNT, "connect", &traffic);
     assert_eq!(answered + closed, COUNT);
     assert_eq!(node.metric("verge_connections_accepted_total", "") - before, answered);
-    assert_eq!(node.closed_for("connecting_full"), closed);
+    let refused = node.closed_for("connecting_full") + node.closed_for("connecting_address_full");
+    assert_eq!(refused, closed);
     traffic.end(&mut node, "a crowd that connects");
 }
 

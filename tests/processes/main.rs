@@ -24,6 +24,7 @@ mod programs;
 mod proxy;
 mod python;
 mod quic;
+mod rate;
 mod reload;
 mod single;
 mod site;

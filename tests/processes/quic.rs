@@ -12,7 +12,7 @@ use crate::ports;
 use crate::programs::{Running, output_of, refusal_of, run};
 use crate::python::python_with;
 use crate::site::Site;
-use crate::time::until;
+use crate::time::{eventually, until};
 
 /// What is installed from PyPI.
 const AIOQUIC: &str = "aioquic==1.7.2";
@@ -47,6 +47,19 @@ impl Road {
         node.args(["--listen", &format!("quic://{quic}")]);
         let ca = format!("{certs}/ca.pem");
         Self { site, node, quic, ca }
+    }
+
+    /// A node whose `quic://` listener has these lines in its section, and is at `host`.
+    fn configured(host: &str, lines: &str) -> Self {
+        let mut road = Self::new();
+        let (mqtt, port) = (road.node.mqtt, road.quic.port());
+        let toml = format!(
+            "[[listeners]]\nurl = \"tcp://{mqtt}\"\n[[listeners]]\nurl = \"quic://{host}:{port}\"\n\
+             {lines}\n[tls]\ncert = \"{certs}/localhost.pem\"\nkey = \"{certs}/localhost.key\"\n",
+            certs = text(&road.site, "certs"),
+        );
+        road.node = road.site.configured("road", mqtt, &toml);
+        road
     }
 
     fn started() -> Self {
@@ -247,6 +260,88 @@ fn quic_asks_for_addresses_when_many_handshakes_are_open_security() {
     road.node.args(["--set", "session.connect_timeout=5m"]);
     road.node.start();
     road.scenario(&["half_open", &HALF_OPEN.to_string()]);
+}
+
+#[test]
+fn quic_handshakes_are_bounded_and_counted_security() {
+    let mut road = Road::configured("127.0.0.1", "connecting_max = 20");
+    road.node.args(["--set", "session.connect_timeout=5m"]);
+    road.node.start();
+    road.scenario(&["too_many", "20"]);
+    // A client that is refused may ask more than once.
+    assert!(road.node.closed_for("connecting_full") > 0);
+}
+
+#[test]
+fn quic_clients_of_one_address_are_bounded_and_told_security() {
+    let mut road = Road::configured("127.0.0.1", "connecting_per_address_max = 3");
+    road.node.start();
+    road.scenario(&["overloaded", "3"]);
+    assert_eq!(road.node.closed_for("connecting_address_full"), 1);
+}
+
+#[test]
+fn quic_clients_beyond_the_rate_are_told_and_counted_security() {
+    let mut road = Road::configured("127.0.0.1", "connect_rate_max = 1");
+    road.node.start();
+    road.scenario(&["too_fast"]);
+    let refused = road.node.metric("verge_connections_refused_total", "Connection rate exceeded");
+    assert_eq!(refused, 2);
+    assert_eq!(road.node.closed_for("connection_rate"), 2);
+}
+
+#[test]
+fn quic_serves_both_families_of_addresses_on_one_socket() {
+    let mut road = Road::configured("[::]", "");
+    road.node.start();
+    let mut talk = Talk::with(road.script("quic_scenarios", &["families"]));
+    assert_eq!(talk.line(), "connected");
+    let mut peers: Vec<String> = road.node.list("clients").iter().map(peer_of).collect();
+    peers.sort();
+    assert!(peers[0].starts_with("127.0.0.1:") && peers[1].starts_with("[::1]:"), "{peers:?}");
+    talk.go_on();
+    assert_eq!(talk.line(), "ok");
+}
+
+fn peer_of(client: &serde_json::Value) -> String {
+    client["peer"].as_str().expect("a client has an address").to_owned()
+}
+
+#[test]
+fn quic_clients_outlive_a_reload_that_closes_their_listener() {
+    let mut road = Road::configured("127.0.0.1", "");
+    road.node.start();
+    let mut stays = Talk::with(road.script("quic_scenarios", &["reloaded"]));
+    assert_eq!(stays.line(), "connected");
+    let (mqtt, quic) = (road.node.mqtt, road.quic);
+    let certs = text(&road.site, "certs");
+    let tls = format!("[tls]\ncert = \"{certs}/localhost.pem\"\nkey = \"{certs}/localhost.key\"\n");
+    // Other terms first, for clients to come.
+    let listener = format!("[[listeners]]\nurl = \"tcp://{mqtt}\"\n");
+    let again = format!("[[listeners]]\nurl = \"quic://{quic}\"\nconnections_max = 1\n");
+    road.site.configure("road", &format!("{listener}{again}{tls}"));
+    road.node.ctl(["reload"]);
+    assert!(road.node.log().contains(&format!("listener quic://{quic}: other limits")));
+    let client = || run(&mut road.client("pub", ["-t", "r", "-m", "x"]));
+    assert!(!client().status.success(), "the one place is taken");
+    road.site.configure("road", &format!("{listener}{tls}"));
+    road.node.ctl(["reload"]);
+    let closed = format!("listener quic://{quic}: closed, its clients stay");
+    assert!(road.node.log().contains(&closed));
+    assert!(!client().status.success(), "nobody else comes in");
+    stays.go_on();
+    assert_eq!(stays.line(), "served");
+    stays.go_on();
+    assert_eq!(stays.line(), "ok");
+    // The port is free with the last of them.
+    road.site
+        .configure("road", &format!("{listener}[[listeners]]\nurl = \"quic://{quic}\"\n{tls}"));
+    let admin = road.node.admin.to_string();
+    eventually("it listens again", || {
+        let done = run(&mut road.site.verge(["ctl", "reload", "--admin", &admin]));
+        done.status.success().then_some(())
+    });
+    assert!(client().status.success());
 }
 
 #[test]

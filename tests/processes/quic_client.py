@@ -245,6 +245,8 @@ class Client(QuicConnectionProtocol):
 class Server:
     """Where the server is, and whom its clients trust."""
 
+    host = "127.0.0.1"
+
     def __init__(self, port, ca):
         self.port, self.ca = port, ca
         self.tickets = []
@@ -267,9 +269,10 @@ class Server:
         )
         loop = asyncio.get_running_loop()
         _, client = await loop.create_datagram_endpoint(
-            lambda: Client(quic), local_addr=("127.0.0.1", 0)
+            lambda: Client(quic), local_addr=(self.host, 0)
         )
-        client.connect(("127.0.0.1", self.port))
+        # An IPv6 path is known by four values.
+        client.connect((self.host, self.port) + ((0, 0) if ":" in self.host else ()))
         if complete:
             await client.until("handshake", lambda: client.handshake is not None)
         return client

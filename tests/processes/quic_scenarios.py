@@ -9,6 +9,11 @@ import sys
 from quic_client import *
 
 
+async def told():
+    """Waits to be told to go on; acknowledgements go on meanwhile, else the path seems slow."""
+    await asyncio.to_thread(sys.stdin.readline)
+
+
 async def qos(server):
     """MQTT 5.0 and 3.1.1 on stream 0: QoS 0, 1 and 2 both ways."""
     client = await server.client("single")
@@ -263,6 +268,76 @@ async def half_open(server, count):
     await client.ends_well()
     await first.is_served()
     await first.ends_well()
+
+
+async def too_many(server, count):
+    """All places of clients on their way are taken: one more is refused before its handshake."""
+    for _ in range(int(count)):
+        client = await server.dial(complete=False)
+        client.vanishes()
+        await asyncio.sleep(0)
+    client = await server.dial(complete=False)
+    await client.is_closed(0x2)  # CONNECTION_REFUSED, RFC 9000 section 20.1
+
+
+async def overloaded(server, count):
+    """One address has all the places it may have: code 2, after the handshake."""
+    silent = [await server.dial() for _ in range(int(count))]
+    client = await server.dial()
+    await client.is_closed(2)
+    # They are served all the same.
+    for number, client in enumerate(silent):
+        await client.connected(f"patient-{number}")
+        await client.ends_well()
+    await (await server.client("later")).ends_well()
+
+
+async def too_fast(server):
+    """More CONNECTs than the listener takes in a second: told in MQTT, and ended in order."""
+    for version, reason in ((5, 0x9F), (4, 0x03)):
+        while True:
+            client = await server.dial()
+            client.open(connect("fast", version=version))
+            connack = await client.expect(CONNACK)
+            if connack.reason:
+                break
+        assert connack.reason == reason, connack
+        await client.is_closed(0)
+
+
+async def families(server):
+    """One socket for both families of addresses."""
+    clients = {}
+    for host in ("127.0.0.1", "::1"):
+        server.host = host
+        clients[host] = await server.client(f"by {host}")
+        await clients[host].subscribed(0, "both", 1)
+    clients["::1"].send(0, publish("both", b"hello", 1, 1))
+    for client in clients.values():
+        kinds = {(await client.next()).kind}
+        if client is clients["::1"]:
+            kinds.add((await client.next()).kind)
+        assert PUBLISH in kinds, kinds
+    print("connected", flush=True)
+    await told()
+    for client in clients.values():
+        await client.ends_well()
+
+
+async def reloaded(server):
+    """Two clients over a reload that closes their listener: they stay, and no other comes."""
+    client = await server.client("stays")
+    await client.subscribed(0, "r", 1)
+    print("connected", flush=True)
+    await told()
+    client.send(0, publish("r", b"after", 1, 1))
+    kinds = {(await client.next()).kind, (await client.next()).kind}
+    assert kinds == {PUBLISH, PUBACK}, kinds
+    data = client.open(subscribe(2, "r/data"))
+    await client.expect(SUBACK, data)
+    print("served", flush=True)
+    await told()
+    await client.ends_well()
 
 
 async def longest_keep_alive(server):

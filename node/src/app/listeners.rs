@@ -213,13 +213,8 @@ impl State {
             }
         }
         for place in left.into_iter().rev() {
-            let listener = &self.serving[place].listener;
-            if listener.is_quic() {
-                // Its clients live on its socket.
-                done.waiting
-                    .push(format!("listener {}: it goes at the next start", listener.url()));
-                continue;
-            }
+            // A QUIC listener's clients live on its socket: it takes no others, and keeps its port
+            // until the last is gone.
             let Serving { listener, stop } = self.serving.remove(place);
             stop.send_replace(true);
             done.changed.push(format!("listener {}: closed, its clients stay", listener.url()));

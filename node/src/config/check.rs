@@ -213,6 +213,11 @@ mod tests {
             ("listeners", listener(tcp, "proxy_trusted", json!(["10.0.0.0/8"])), ""),
             ("listeners", listener(tcp, "proxy_trusted", json!(["ten"])), "'ten' is not a network"),
             ("listeners", listener(tcp, "connecting_max", json!(0)), "connecting_max: at least 1"),
+            ("listeners", listener(tcp, "connect_rate_max", json!(100)), ""),
+            ("listeners", listener(tcp, "connect_rate_max", json!(-1)), "listeners[0]"),
+            ("listeners", listener(tcp, "connect_rate_max", json!("fast")), "listeners[0]"),
+            ("listeners", listener(tcp, "connecting_per_address_max", json!(0)), ""),
+            ("listeners", listener(tcp, "connecting_per_address_max", json!(-1)), "listeners[0]"),
             ("listeners", listener(tcp, "proxy_protocol", json!("yes")), "listeners[0]"),
             (
                 "listeners",

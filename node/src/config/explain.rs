@@ -105,9 +105,28 @@ const MEANINGS: &[(&str, &str)] = &[
     ("shutdown.server_reference", "where clients are sent when the node goes down: \"HOST:PORT\""),
 ];
 
+/// What the keys of a listener mean; those of other lists say it by their names.
+const LISTENER_MEANINGS: &[(&str, &str)] = &[
+    ("listeners.url", "scheme, host and port"),
+    ("listeners.promise", "what an acknowledgement survives; not set is storage.promise"),
+    ("listeners.connections_max", "connections at once"),
+    ("listeners.connecting_max", "connections at once that have not sent CONNECT"),
+    (
+        "listeners.connecting_per_address_max",
+        "those of them from one address, or one IPv6 /64; 0 is any number; not behind proxies",
+    ),
+    (
+        "listeners.connect_rate_max",
+        "CONNECTs in a second, 0 is any number; one more is refused with 0x9F, before 5.0 with 0x03",
+    ),
+    ("listeners.proxy_protocol", "clients come through proxies, which say for whom they speak"),
+    ("listeners.proxy_trusted", "proxies that are believed"),
+];
+
 /// The meaning of a key.
 fn meaning(key: &str) -> &'static str {
-    MEANINGS.iter().find(|(name, _)| *name == key).map_or("", |(_, meaning)| meaning)
+    let mut known = MEANINGS.iter().chain(LISTENER_MEANINGS);
+    known.find(|(name, _)| *name == key).map_or("", |(_, meaning)| meaning)
 }
 
 /// The whole configuration as text: valid TOML, with a comment on each line.
@@ -138,9 +157,14 @@ pub fn explain(loaded: &Loaded) -> String {
         for item in load::at(&tree, key).and_then(|list| list.as_array()).into_iter().flatten() {
             let _ = writeln!(out, "\n[[{key}]] # {}", meaning(key));
             for (name, value) in item.as_object().into_iter().flatten() {
-                if !value.is_null() {
-                    let _ = writeln!(out, "{name} = {value}");
+                if value.is_null() {
+                    continue;
                 }
+                let line = format!("{name} = {value}");
+                let _ = match meaning(&format!("{key}.{name}")) {
+                    "" => writeln!(out, "{line}"),
+                    meaning => writeln!(out, "{line:width$} # {meaning}"),
+                };
             }
         }
     }
@@ -191,13 +215,20 @@ mod tests {
         keys.sort();
         explained.sort();
         assert_eq!(keys, explained);
+        let items = list_items();
+        let items = items["listeners"].as_object().unwrap().keys();
+        let mut keys: Vec<_> = items.map(|key| format!("listeners.{key}")).collect();
+        let mut explained: Vec<_> = LISTENER_MEANINGS.iter().map(|(key, _)| *key).collect();
+        keys.sort();
+        explained.sort_unstable();
+        assert_eq!(keys, explained);
     }
 
     #[test]
     fn an_explanation_is_a_configuration_again() {
         let named = json!({"names": ["a.example", "*.b.example"], "cert": "a.pem", "key": "a.key"});
         let listener = json!({"url": "ws://127.0.0.1:80", "proxy_protocol": true,
-            "proxy_trusted": ["10.0.0.0/8", "::1"], "connecting_max": 7});
+            "proxy_trusted": ["10.0.0.0/8", "::1"], "connecting_max": 7, "connecting_per_address_max": 3, "connect_rate_max": 50});
         let mut loader = Loader::new();
         loader.set("node.id=rsu-1").unwrap();
         loader.set("node.position=48.1,11.5").unwrap();
@@ -206,6 +237,8 @@ mod tests {
         loader.flag("test", "listeners", vec![listener]);
         let loaded = loader.finish(Role::Regional).unwrap();
         let text = explain(&loaded);
+        let line = text.lines().find(|line| line.starts_with("connect_rate_max = 50 ")).unwrap();
+        assert!(line.contains("# CONNECTs in a second, 0 is any number"), "{line}");
         assert!(text.contains("\"rsu-1\"") && text.contains("(from --set)"), "{text}");
 
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -103,6 +103,12 @@ pub struct ListenerSection {
     /// Most connections at once that have not said CONNECT.
     #[serde(default = "ListenerSection::default_connecting_max")]
     pub connecting_max: usize,
+    /// Most of them from one address; 0 for any.
+    #[serde(default = "ListenerSection::default_connecting_per_address_max")]
+    pub connecting_per_address_max: usize,
+    /// Most CONNECTs in a second; 0 for any.
+    #[serde(default)]
+    pub connect_rate_max: u32,
     /// Clients are behind proxies, which say for whom they speak.
     #[serde(default)]
     pub proxy_protocol: bool,
@@ -124,6 +130,12 @@ impl ListenerSection {
         4_096
     }
 
+    /// Half of all: one address alone keeps nobody else out. Thousands of vehicles may share the
+    /// address of their network.
+    fn default_connecting_per_address_max() -> usize {
+        Self::default_connecting_max() / 2
+    }
+
     /// Proxies of this machine.
     fn default_proxy_trusted() -> Vec<Text<Network>> {
         Network::loopback().map(Text).into()
@@ -137,6 +149,8 @@ impl ListenerSection {
             promise: None,
             connections_max: Self::default_connections_max(),
             connecting_max: Self::default_connecting_max(),
+            connecting_per_address_max: Self::default_connecting_per_address_max(),
+            connect_rate_max: 0,
             proxy_protocol: false,
             proxy_trusted: Self::default_proxy_trusted(),
         }
@@ -419,7 +433,8 @@ pub struct ShutdownSection {
 /// Items of lists of tables, by section: the keys each may have.
 pub(super) fn list_items() -> BTreeMap<&'static str, serde_json::Value> {
     let listener = serde_json::json!({"url": "", "promise": null, "connections_max": 0,
-        "connecting_max": 0, "proxy_protocol": false, "proxy_trusted": []});
+        "connecting_max": 0, "connecting_per_address_max": 0, "connect_rate_max": 0,
+        "proxy_protocol": false, "proxy_trusted": []});
     let certificate = serde_json::json!({"names": [], "cert": "", "key": ""});
     let topic = serde_json::json!({"filter": "", "class": null, "scope": null, "promise": null});
     let group = serde_json::json!({"group": "", "filter": null, "strategy": ""});

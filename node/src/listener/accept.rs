@@ -15,11 +15,13 @@ use verge_broker_core::shared::NodeShared;
 use verge_mqtt_proto::DecodeLimits;
 
 use super::first_packet::{Verdict, judge};
+use super::gate::{self, Bench};
 use super::proxy::{self, ProxyError, Source};
 use super::tls::subject;
 use super::transport::{self, Transport};
 use super::ws::{self, Violation, Ws};
 use super::{Arrival, Door, Listener, Seat, quic};
+use crate::clock::Clock;
 use crate::config::sections::Anonymous;
 
 /// How long a listener rests when the system gives no more sockets.
@@ -48,6 +50,8 @@ pub struct Doorman {
     pub limits: DecodeLimits,
     /// Whether a User Name says who a client is.
     pub has_users: bool,
+    /// What the listeners' rates go by.
+    pub clock: Clock,
     /// Where connections that come to nothing are counted.
     pub shared: Arc<NodeShared>,
 }
@@ -83,14 +87,19 @@ pub async fn serve(listener: Arc<Listener>, doorman: Doorman, mut stop: watch::R
         match accepted {
             Ok((stream, peer)) => {
                 let Some(seat) = listener.take_seat(&doorman) else { continue };
-                let Some(bench) = listener.benches.take(listener.terms.load().connecting_max)
-                else {
-                    doorman.shared.counters.connection_closed("connecting_full");
-                    continue;
+                let peer = transport::canonical(peer);
+                let bench = listener
+                    .take_bench()
+                    .and_then(|mut bench| listener.count_address(&mut bench, peer).map(|()| bench));
+                let bench = match bench {
+                    Ok(bench) => bench,
+                    Err(error) => {
+                        doorman.shared.counters.connection_closed(error.label());
+                        continue;
+                    }
                 };
                 let (listener, doorman) = (Arc::clone(&listener), doorman.clone());
                 tokio::task::spawn_local(async move {
-                    let peer = transport::canonical(peer);
                     if let Err(error) =
                         welcome(&listener, &doorman, stream, peer, (seat, bench)).await
                     {
@@ -131,6 +140,8 @@ enum NoConnection {
     Tls(io::Error),
     #[error("WebSocket: {0}")]
     Request(io::Error),
+    #[error("more CONNECTs than the listener takes in a second")]
+    Rate,
     #[error("it ended before its CONNECT: {0}")]
     Ended(#[from] io::Error),
 }
@@ -143,6 +154,7 @@ impl NoConnection {
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls(_) => "tls_handshake",
             Self::Request(_) => "websocket_handshake",
+            Self::Rate => "connection_rate",
             Self::Ended(error) => violation(error).map_or("connect_ended", Violation::label),
         }
     }
@@ -159,7 +171,7 @@ async fn welcome(
     doorman: &Doorman,
     stream: TcpStream,
     peer: SocketAddr,
-    seats: (Seat, Seat),
+    seats: (Seat, Bench),
 ) -> Result<(), NoConnection> {
     let (seat, bench) = seats;
     let in_time = timeout(doorman.connect_timeout, introduced(listener, doorman, stream, peer));
@@ -196,10 +208,10 @@ async fn introduced(
         None => {
             let subject = source.subject.take();
             match listener.ws_path() {
-                None => Guest::of(socket, Transport::Tcp, subject).shown(doorman).await,
+                None => Guest::of(socket, Transport::Tcp, subject).shown(listener, doorman).await,
                 Some(path) => {
                     let guest = web_guest(listener, path, socket, Transport::Ws, subject).await?;
-                    guest.shown(doorman).await
+                    guest.shown(listener, doorman).await
                 }
             }
         }
@@ -208,10 +220,14 @@ async fn introduced(
             // What was proven here counts before what a proxy says.
             let subject = subject(stream.get_ref().1).or_else(|| source.subject.take());
             match listener.ws_path() {
-                None => Guest::of(Box::new(stream), Transport::Tls, subject).shown(doorman).await,
+                None => {
+                    Guest::of(Box::new(stream), Transport::Tls, subject)
+                        .shown(listener, doorman)
+                        .await
+                }
                 Some(path) => {
                     let guest = web_guest(listener, path, stream, Transport::Wss, subject).await?;
-                    guest.shown(doorman).await
+                    guest.shown(listener, doorman).await
                 }
             }
         }
@@ -286,12 +302,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guest<S> {
     }
 
     /// Reads until the shard is known.
-    async fn shown(mut self, doorman: &Doorman) -> Result<Shown, NoConnection> {
+    async fn shown(
+        mut self,
+        listener: &Listener,
+        doorman: &Doorman,
+    ) -> Result<Shown, NoConnection> {
         let read = first_packet(doorman, &mut self.stream, self.subject.as_ref(), self.bytes);
         let (shard, bytes) = match read.await {
             Ok(read) => read,
             Err(error) => return Err(told(&mut self.stream, error).await.into()),
         };
+        if !listener.admits(doorman) {
+            let answer = gate::turned_away(&bytes, &doorman.limits);
+            self.stream.write_all(&answer).await?;
+            farewell(&mut self.stream).await;
+            return Err(NoConnection::Rate);
+        }
         let Self { stream, into_transport, subject, foreign_page, .. } = self;
         Ok(Shown { transport: into_transport(stream), subject, shard, bytes, foreign_page })
     }

@@ -10,6 +10,7 @@
 
 mod accept;
 mod first_packet;
+mod gate;
 mod proxy;
 pub mod quic;
 pub mod tls;
@@ -26,8 +27,10 @@ use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio_rustls::TlsAcceptor;
 use verge_broker_core::shard::api::ConnectionInfo;
+use verge_mqtt_proto::ReasonCode;
 use verge_storage::Promise;
 
+use self::gate::{Bench, Gate, GateTerms, NoBench};
 use self::quic::keys::QuicKeys;
 use self::tls::live::{Live, Material};
 use self::transport::Transport;
@@ -52,8 +55,8 @@ pub struct Listener {
     packet_bytes_max: usize,
     terms: ArcSwap<Terms>,
     seats: Seats,
-    /// Places of connections that have not said CONNECT.
-    benches: Seats,
+    /// For connections that have not said CONNECT.
+    gate: Gate,
     /// Whether it was told that there are no more seats.
     full: AtomicBool,
 }
@@ -64,7 +67,7 @@ struct Terms {
     promise: Promise,
     anonymous: Anonymous,
     connections_max: usize,
-    connecting_max: usize,
+    gate: GateTerms,
     /// The proxies that are believed, if clients are behind proxies.
     proxies: Option<Box<[Text<Network>]>>,
 }
@@ -75,7 +78,11 @@ impl Terms {
             promise: section.promise.unwrap_or(config.storage.promise).0,
             anonymous: config.auth.allow_anonymous,
             connections_max: section.connections_max,
-            connecting_max: section.connecting_max,
+            gate: GateTerms {
+                connecting_max: section.connecting_max,
+                per_address_max: section.connecting_per_address_max,
+                rate_max: section.connect_rate_max,
+            },
             proxies: section.proxy_protocol.then(|| section.proxy_trusted.clone().into()),
         }
     }
@@ -169,7 +176,7 @@ impl Listener {
             packet_bytes_max: config.session.packet_bytes_max,
             terms: ArcSwap::from_pointee(Terms::of(section, config)),
             seats: Seats::default(),
-            benches: Seats::default(),
+            gate: Gate::default(),
             full: AtomicBool::new(false),
         })
     }
@@ -178,15 +185,6 @@ impl Listener {
     #[must_use]
     pub fn asked(&self) -> &ListenerUrl {
         &self.asked
-    }
-
-    /// Whether its clients live on its socket.
-    #[must_use]
-    pub fn is_quic(&self) -> bool {
-        match self.door {
-            Door::Quic(_) => true,
-            Door::Tcp(_) => false,
-        }
     }
 
     /// Other terms for connections to come. Whether they are others.
@@ -237,6 +235,30 @@ impl Listener {
             doorman.shared.counters.connection_closed("listener_full");
         }
         seat
+    }
+
+    /// A place for a connection until its CONNECT is read.
+    fn take_bench(&self) -> Result<Bench, NoBench> {
+        self.gate.take_bench(&self.terms.load().gate)
+    }
+
+    /// Counts it among those of its address, which is proven.
+    fn count_address(&self, bench: &mut Bench, peer: SocketAddr) -> Result<(), NoBench> {
+        let terms = self.terms.load();
+        match &terms.proxies {
+            None => self.gate.count_address(bench, peer.ip(), &terms.gate),
+            // A proxy's address is not its clients'.
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether a CONNECT that was read is within the listener's rate; if not, that is counted.
+    fn admits(&self, doorman: &Doorman) -> bool {
+        let admits = self.gate.admits(&self.terms.load().gate, doorman.clock.now().mono);
+        if !admits {
+            doorman.shared.counters.connect_refused(ReasonCode::ConnectionRateExceeded.name());
+        }
+        admits
     }
 
     fn info(&self, peer: SocketAddr, certificate_subject: Option<Arc<str>>) -> ConnectionInfo {

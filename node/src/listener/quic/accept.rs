@@ -9,6 +9,7 @@
 //! A certificate remembered from an earlier connection is verified again, since it may have expired
 //! or been revoked meanwhile.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,15 +25,13 @@ use super::close::{CloseCode, handshake_label};
 use super::endpoint::Door;
 use super::transport::QuicTransport;
 use crate::listener::accept::{Doorman, first_packet};
+use crate::listener::gate::{self, Bench, NoBench};
 use crate::listener::tls::common_name;
 use crate::listener::transport::{self, Transport};
 use crate::listener::{Arrival, Listener, Seat};
 
 /// Open handshakes beyond which a client must first show that it receives at its address.
 const HANDSHAKES_UNPROVEN_MAX: usize = 512;
-
-/// Open handshakes beyond which clients are refused: some seconds of a core's work.
-const HANDSHAKES_MAX: usize = 4_096;
 
 /// Whether clients show certificates, and who judges them.
 #[derive(Debug, Clone)]
@@ -81,6 +80,10 @@ enum NoConnection {
     NoCertificate,
     #[error("its shard has no room for it")]
     Overloaded,
+    #[error(transparent)]
+    NoBench(#[from] NoBench),
+    #[error("more CONNECTs than the listener takes in a second")]
+    Rate,
     #[error("it ended before its CONNECT: {0}")]
     Ended(#[from] std::io::Error),
 }
@@ -93,6 +96,8 @@ impl NoConnection {
             Self::Handshake(error) => handshake_label(error),
             Self::Certificate(_) | Self::NoCertificate => "tls_handshake",
             Self::Overloaded => "overloaded",
+            Self::NoBench(error) => error.label(),
+            Self::Rate => "connection_rate",
             Self::Ended(_) => "connect_ended",
         }
     }
@@ -165,23 +170,32 @@ fn admit(
         let _ = incoming.retry();
         return;
     }
-    let seat = if open < HANDSHAKES_MAX { listener.take_seat(doorman) } else { None };
-    let Some(seat) = seat else {
-        if open >= HANDSHAKES_MAX {
-            doorman.shared.counters.connection_closed("quic_handshakes_full");
+    let bench = match listener.take_bench() {
+        Ok(bench) => bench,
+        Err(error) => {
+            doorman.shared.counters.connection_closed(error.label());
+            return incoming.refuse();
         }
-        return incoming.refuse();
     };
+    let Some(seat) = listener.take_seat(doorman) else { return incoming.refuse() };
     let (listener, doorman) = (Arc::clone(listener), doorman.clone());
     let (check, handshake) = (door.check.clone(), handshakes.begin());
     tokio::task::spawn_local(async move {
         let peer = transport::canonical(incoming.remote_address());
-        let outcome = welcome(&listener, &doorman, &check, incoming, peer, seat, handshake).await;
+        let places = Places { seat, bench, handshake };
+        let outcome = welcome(&listener, &doorman, &check, incoming, peer, places).await;
         if let Err(error) = outcome {
             doorman.shared.counters.connection_closed(error.label());
             tracing::debug!(listener = %listener.url(), %peer, %error, "no connection");
         }
     });
+}
+
+/// Where a client that is taken in counts.
+struct Places {
+    seat: Seat,
+    bench: Bench,
+    handshake: Handshake,
 }
 
 /// From a first datagram to a shard.
@@ -191,14 +205,19 @@ async fn welcome(
     check: &ClientCheck,
     incoming: Incoming,
     peer: SocketAddr,
-    seat: Seat,
-    handshake: Handshake,
+    places: Places,
 ) -> Result<(), NoConnection> {
+    let Places { seat, mut bench, handshake } = places;
     let limit = doorman.connect_timeout;
     let (connection, early) = timeout(limit, shake_hands(incoming))
         .await
         .map_err(|_| NoConnection::HandshakeTimeout)??;
     drop(handshake);
+    // Only now is its address known to be its own.
+    if let Err(error) = listener.count_address(&mut bench, peer) {
+        connection.close(CloseCode::Overloaded.varint(), error.to_string().as_bytes());
+        return Err(error.into());
+    }
     let said = timeout(limit, async {
         let (send, recv) = match early {
             Some(streams) => streams,
@@ -219,6 +238,10 @@ async fn welcome(
             return Err(error);
         }
     };
+    drop(bench);
+    if !listener.admits(doorman) {
+        return Err(turn_away(transport, &bytes, doorman).await);
+    }
     // It fails only when the node goes down.
     let Ok(room) = timeout(limit, doorman.shards[usize::from(shard.0)].reserve()).await else {
         connection.close(CloseCode::Overloaded.varint(), b"");
@@ -229,6 +252,19 @@ async fn welcome(
         room.send(Arrival { transport: Transport::Quic(transport), info, bytes, seat });
     }
     Ok(())
+}
+
+/// Answers a CONNECT beyond the rate, and ends the connection in order.
+async fn turn_away(
+    mut transport: Box<QuicTransport>,
+    first: &[u8],
+    doorman: &Doorman,
+) -> NoConnection {
+    let answer = gate::turned_away(first, &doorman.limits);
+    // A first write fits into any window; however it ends, the connection is over.
+    let _ = poll_fn(|cx| transport.poll_write(cx, &answer)).await;
+    let _ = poll_fn(|cx| transport.poll_shutdown(cx)).await;
+    NoConnection::Rate
 }
 
 /// A connection whose client is proven, and its control stream if that came first.
