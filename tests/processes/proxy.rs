@@ -71,6 +71,7 @@ fn clients_are_who_their_proxy_says_they_are() {
     let site = Site::new();
     let (node, addr) = listening(&site, "[auth]\nallow_anonymous = \"always\"\n");
     let six = v2(1, 0x21, &[&[0x20; 16][..], &[0; 16], &[0, 5, 0, 6]].concat());
+    let checked = v2(1, 0x11, &[ADDRESSES, &value(3, &[0x64, 0x1a, 0x1d, 7])].concat());
     let name = value(0x22, b"vehicle-7");
     let ssl =
         |client: u8, verify: u8| value(0x20, &[&[client, 0, 0, 0, verify], &name[..]].concat());
@@ -78,6 +79,7 @@ fn clients_are_who_their_proxy_says_they_are() {
     for (id, header, peer, shown) in [
         ("one", b"PROXY TCP4 192.0.2.7 192.0.2.1 4660 1883\r\n".to_vec(), "192.0.2.7:4660", "one"),
         ("two", v2(1, 0x11, ADDRESSES), "192.0.2.7:4660", "two"),
+        ("checked", checked, "192.0.2.7:4660", "checked"),
         ("six", six, "[2020:2020:2020:2020:2020:2020:2020:2020]:5", "six"),
         ("cert", named(ssl(3, 0)), "192.0.2.7:4660", "vehicle-7/cert"),
         ("claim", named(ssl(3, 1)), "192.0.2.7:4660", "claim"),
@@ -128,6 +130,7 @@ fn security_broken_headers_and_strangers_are_refused_and_counted() {
         ("a huge header", huge),
         ("an unknown command", v2(2, 0x11, ADDRESSES)),
         ("half an address", v2(1, 0x11, &ADDRESSES[..6])),
+        ("a wrong checksum", v2(1, 0x11, &[ADDRESSES, &value(3, &[0x64, 0x1a, 0x1d, 8])].concat())),
         ("a value beyond the header", v2(1, 0x11, &[ADDRESSES, &[0x20, 0xff, 0xff]].concat())),
     ] {
         let before = node.closed_for("proxy_header");
@@ -163,7 +166,7 @@ fn haproxy_ends_tls_and_says_who_the_client_is() {
     let text = format!(
         "defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n\
          frontend cars\n  bind {front} ssl crt {} ca-file {} verify optional\n  default_backend node\n\
-         backend node\n  server node {addr} send-proxy-v2-ssl-cn proxy-v2-options authority\n",
+         backend node\n  server node {addr} send-proxy-v2-ssl-cn proxy-v2-options authority,crc32c\n",
         pem.display(),
         server.authority
     );

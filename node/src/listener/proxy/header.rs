@@ -5,12 +5,17 @@ use std::sync::Arc;
 
 use ppp::{HeaderResult, PartialResult, v1, v2};
 
+use super::checksum;
+
 /// The client's side of TLS, in the first byte of `PP2_TYPE_SSL` (section 2.2.6).
 const CLIENT_SSL: u8 = 0x01;
 /// It showed a certificate on this connection.
 const CLIENT_CERT_CONN: u8 = 0x02;
 /// It showed a certificate on the session that this connection resumed.
 const CLIENT_CERT_SESS: u8 = 0x04;
+
+/// Type and length of a value.
+const TLV_HEADER_BYTES: usize = 3;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +75,15 @@ pub(crate) fn source(header: &[u8], proxy: SocketAddr) -> Result<Source, Malform
                 }
                 v2::Addresses::Unspecified | v2::Addresses::Unix(_) => unknown,
             };
+            let whole = header.as_bytes();
+            let mut at = whole.len().saturating_sub(header.tlv_bytes().len());
             for value in header.tlvs() {
                 let value = value.map_err(|error| malformed(&error))?;
+                let (begins, len) = (at + TLV_HEADER_BYTES, value.value.len());
+                at = begins + len;
+                if value.kind == v2::Type::CRC32C as u8 && !checksum::holds(whole, begins, len) {
+                    return Err(Malformed("its checksum is another".to_owned()));
+                }
                 if value.kind == v2::Type::SSL as u8 {
                     source.subject = verified_name(&value.value).map_err(|e| malformed(&e))?;
                 } else if value.kind == v2::Type::Authority as u8 {
@@ -170,6 +182,26 @@ mod tests {
         assert_eq!(named(0x01, 0), None, "it showed none");
         assert_eq!(named(0x02, 0), None, "without TLS");
         assert_eq!(named(0x03, 1), None, "it was not verified");
+    }
+
+    #[test]
+    fn security_a_checksum_that_is_there_must_be_right() {
+        let of = |crc: &[u8], name: &[u8]| {
+            // Behind it and before it are others.
+            let values: &[(u8, &[u8])] = &[(0x02, name), (0x03, crc), (0x04, b"noop")];
+            source(&v2(1, 0x11, &V4, values), proxy())
+        };
+        let right = [0xbb, 0x68, 0xa3, 0x88];
+        assert_eq!(of(&right, b"edge.example").unwrap().peer, "192.0.2.7:4660".parse().unwrap());
+        for (crc, name) in [
+            (&right[..], b"edge.exampl3"),
+            (&[0; 4], b"edge.example"),
+            (&right[..3], b"edge.example"),
+            (&[0xbb, 0x68, 0xa3, 0x88, 0], b"edge.example"),
+            (&[], b"edge.example"),
+        ] {
+            assert_eq!(of(crc, name), Err(Malformed("its checksum is another".to_owned())));
+        }
     }
 
     #[test]

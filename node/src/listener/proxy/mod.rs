@@ -4,6 +4,7 @@
 //! The format is the crate `ppp`'s. Here it is decided whose word counts, how much of it is read
 //! (never a byte of the client), and what follows from it.
 
+mod checksum;
 mod header;
 
 use std::io;
