@@ -1,7 +1,9 @@
 //! The programs under test, and the ones they are tested with.
 
+use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::JoinHandle;
 
 use crate::time::{SOON, eventually, now, pause};
 
@@ -45,17 +47,24 @@ pub(crate) fn run(command: &mut Command) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // What these programs say fits into a pipe, so that they can end before they are read.
+    let (stdout, stderr) = (drained(child.stdout.take()), drained(child.stderr.take()));
     let deadline = now() + SOON * 2;
-    while child.try_wait().expect("a child can be waited for").is_none() {
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            break Some(status);
+        }
         if now() > deadline {
             child.kill().expect("a child can be ended");
-            let output = child.wait_with_output().expect("an ended child has an output");
-            panic!("{command:?} did not end: {output:?}");
+            child.wait().expect("an ended child can be waited for");
+            break None;
         }
         pause(std::time::Duration::from_millis(5));
-    }
-    child.wait_with_output().expect("an ended child has an output")
+    };
+    let bytes = |thread: JoinHandle<Vec<u8>>| thread.join().expect("a reader does not panic");
+    let (stdout, stderr) = (bytes(stdout), bytes(stderr));
+    let said = || String::from_utf8_lossy(&stderr).into_owned();
+    let status = status.unwrap_or_else(|| panic!("{command:?} did not end: {}", said()));
+    Output { status, stdout, stderr }
 }
 
 /// Runs to the end, which must be a success, and gives what was printed.
@@ -77,7 +86,7 @@ pub(crate) fn refusal_of(command: &mut Command, status: i32) -> String {
 }
 
 /// A program that runs beside the test; it ends with it.
-pub(crate) struct Running(pub(crate) std::process::Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
     /// Starts a program whose output is read when it has ended.
@@ -87,28 +96,42 @@ impl Running {
     }
 
     /// Waits for its end, which must be a success, and gives what it printed.
-    pub(crate) fn output(mut self) -> String {
-        eventually("the program ends", || self.0.try_wait().expect("a child can be waited for"));
-        let mut text = String::new();
-        let stdout = self.0.stdout.as_mut().expect("the output is piped");
-        std::io::Read::read_to_string(stdout, &mut text).expect("programs print text");
-        let status = self.0.wait().expect("a child can be waited for");
-        assert!(status.success(), "{status}: {text}");
-        text
+    pub(crate) fn output(self) -> String {
+        let (status, stdout, stderr) = self.ended();
+        assert!(status.success(), "{status}: {stdout}{stderr}");
+        stdout
+    }
+
+    /// Waits for its end, which must be a failure, and gives what it said of it.
+    pub(crate) fn complaint(self) -> String {
+        let (status, stdout, stderr) = self.ended();
+        assert!(!status.success(), "{stdout}{stderr}");
+        stderr
+    }
+
+    /// Waits for its end; what it printed is read meanwhile, since it may be more than a pipe holds.
+    fn ended(mut self) -> (ExitStatus, String, String) {
+        let (stdout, stderr) = (drained(self.0.stdout.take()), drained(self.0.stderr.take()));
+        let child = &mut self.0;
+        let status =
+            eventually("the program ends", || child.try_wait().expect("a child can be waited for"));
+        let text = |thread: JoinHandle<Vec<u8>>| {
+            let bytes = thread.join().expect("a reader does not panic");
+            String::from_utf8(bytes).expect("programs print text")
+        };
+        (status, text(stdout), text(stderr))
     }
 }
 
-impl Running {
-    /// Waits for its end, which must be a failure, and gives what it said of it.
-    pub(crate) fn complaint(mut self) -> String {
-        eventually("the program ends", || self.0.try_wait().expect("a child can be waited for"));
-        let mut text = String::new();
-        let stderr = self.0.stderr.as_mut().expect("the output is piped");
-        std::io::Read::read_to_string(stderr, &mut text).expect("programs print text");
-        let status = self.0.wait().expect("a child can be waited for");
-        assert!(!status.success(), "{text}");
-        text
-    }
+/// Reads a pipe to its end on a thread.
+fn drained(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+        }
+        bytes
+    })
 }
 
 impl Drop for Running {
@@ -117,4 +140,17 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[test]
+fn a_program_may_print_more_than_a_pipe_holds() {
+    let print = |to: &str| {
+        let mut shell = installed("sh");
+        shell.args(["-c", &format!("yes 0123456 | head -c 1000000 {to}")]);
+        shell
+    };
+    assert_eq!(Running::spawn(&mut print("")).output().len(), 1_000_000);
+    assert_eq!(output_of(&mut print("")).len(), 1_000_000);
+    let mut fails = print(">&2; exit 3");
+    assert_eq!(Running::spawn(&mut fails).complaint().len(), 1_000_000);
 }
