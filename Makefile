@@ -7,10 +7,10 @@
 CARGO ?= cargo
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release
-# Packages the build needs: a C and C++ compiler and libclang for RocksDB. HAProxy, Mosquitto's
-# clients, Python's venv and npm are for tests against other people's programs.
+# Packages the build needs: a C and C++ compiler and libclang for RocksDB. HAProxy, Mosquitto and
+# its clients, Python's venv and npm are for tests against other people's programs.
 BUILD_PACKAGES := build-essential pkg-config cmake clang libclang-dev
-TEST_PACKAGES := haproxy mosquitto-clients python3-venv python3-pip $(if $(shell command -v npm),,nodejs npm) valgrind
+TEST_PACKAGES := haproxy mosquitto mosquitto-clients python3-venv python3-pip $(if $(shell command -v npm),,nodejs npm) valgrind
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 PEERS ?= verge,null,mosquitto,rumqttd

@@ -159,7 +159,7 @@ fn compare(bytes: &[u8], version: ProtocolVersion) -> Result<(), String> {
     }
 }
 
-/// What we read and the other refuses: an UNSUBACK without reason codes, which no client sees from
+/// What we read and the other refuses: the Protocol Level of a bridge, an UNSUBACK without reason codes, which no client sees from
 /// us, a reason code of DISCONNECT that the table of section 2.4 allows, and an AUTH without a
 /// method, which the connection's machine refuses.
 fn is_lenient(packet: &Packet<'_>) -> bool {
@@ -168,6 +168,7 @@ fn is_lenient(packet: &Packet<'_>) -> bool {
         Packet::Disconnect(it) if it.reason == ReasonCode::BadAuthenticationMethod
     );
     disconnect_method
+        || matches!(packet, Packet::Connect(it) if it.is_bridge)
         || matches!(packet, Packet::Unsuback(it) if it.reasons.is_empty())
         || matches!(packet, Packet::Auth(it) if it.authentication_method.is_none())
 }

@@ -426,6 +426,7 @@ pub(crate) fn connect(id: &str, version: ProtocolVersion, clean_start: bool) -> 
     let expiry = (version.is_v5() && !clean_start).then_some(SESSION_EXPIRY_SECS);
     Connect {
         version,
+        is_bridge: false,
         clean_start,
         keep_alive_secs: 0,
         client_id: id,

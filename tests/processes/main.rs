@@ -7,6 +7,7 @@
 mod abuse;
 mod bad_input;
 mod book;
+mod bridge;
 mod certificates;
 mod client;
 mod cloud;

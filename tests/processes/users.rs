@@ -132,6 +132,7 @@ fn scram(node: &Node, user: &str, password: &str) -> ReasonCode {
     };
     let connect = Connect {
         version: ProtocolVersion::V5,
+        is_bridge: false,
         clean_start: true,
         keep_alive_secs: 60,
         client_id: "scram",

@@ -96,6 +96,7 @@ impl Client {
         };
         let connect = Connect {
             version: self.version,
+            is_bridge: false,
             clean_start: false,
             keep_alive_secs: 0,
             client_id: &self.name,

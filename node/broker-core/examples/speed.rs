@@ -115,6 +115,7 @@ impl Bed {
         self.shard.handle_open(conn, info, self.now);
         let connect = Packet::Connect(Connect {
             version: V,
+            is_bridge: false,
             clean_start: true,
             keep_alive_secs: 60,
             client_id,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use verge_model::{Class, ClientId, NodeKey, Now};
+use verge_model::{Class, ClientId, NodeKey, Now, client_id_of};
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::{QoS, TopicFilter};
 use verge_storage::Batch;
@@ -389,7 +389,7 @@ fn outbox_record(message: &Message) -> OutboxRecord {
     OutboxRecord {
         id: message.id,
         published_at: message.stamp.wall(),
-        client_id: message.publisher.clone(),
+        client_id: client_id_of(&message.publisher),
         topic: message.topic.as_str().into(),
         qos: message.qos.bits(),
         payload: message.payload.clone(),

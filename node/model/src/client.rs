@@ -29,6 +29,16 @@ impl ClientKey {
         Self { principal: Arc::default(), client_id: client_id.into() }
     }
 
+    /// The session's name as one text, for messages that say who published them: the ClientId,
+    /// and behind U+0000, which no name contains, the principal, if there is one.
+    #[must_use]
+    pub fn author(&self) -> Arc<str> {
+        if self.principal.is_empty() {
+            return Arc::clone(&self.client_id);
+        }
+        [&*self.client_id, "\0", &*self.principal].concat().into()
+    }
+
     /// A hash that is the same on every node and in every version: FNV-1a over principal, a zero
     /// byte, and ClientId, then mixed, since the low bits choose shards and the high bits buckets.
     #[must_use]
@@ -45,6 +55,15 @@ impl ClientKey {
     }
 }
 
+/// The ClientId of an [author](ClientKey::author).
+#[must_use]
+pub fn client_id_of(author: &ClientId) -> ClientId {
+    match author.split_once('\0') {
+        None => Arc::clone(author),
+        Some((client_id, _)) => client_id.into(),
+    }
+}
+
 impl fmt::Display for ClientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.principal.is_empty() {
@@ -52,5 +71,21 @@ impl fmt::Display for ClientKey {
         } else {
             write!(f, "{}/{}", self.principal, self.client_id)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_author_names_the_session_and_its_client() {
+        let anonymous = ClientKey::anonymous("c");
+        let known = ClientKey { principal: "u".into(), ..anonymous.clone() };
+        assert_eq!(*anonymous.author(), *"c");
+        assert_ne!(known.author(), anonymous.author());
+        assert_ne!(known.author(), ClientKey { principal: "v".into(), ..anonymous }.author());
+        assert_eq!(client_id_of(&known.author()), known.client_id);
+        assert_eq!(*client_id_of(&"c".into()), *"c");
     }
 }

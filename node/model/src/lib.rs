@@ -15,7 +15,7 @@ pub mod time;
 
 pub use claim::{Claim, Epoch};
 pub use class::Class;
-pub use client::{ClientId, ClientKey};
+pub use client::{ClientId, ClientKey, client_id_of};
 pub use geo::LatLon;
 pub use hlc::{Hlc, HlcClock};
 pub use message_id::{Incarnation, MessageId};

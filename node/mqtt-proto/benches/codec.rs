@@ -61,6 +61,7 @@ fn others(c: &mut Criterion) {
         both(&mut group, &format!("puback_{name}"), version, &ack);
         let connect = Packet::Connect(Connect {
             version,
+            is_bridge: false,
             clean_start: true,
             keep_alive_secs: 60,
             client_id: "vehicle-17",

@@ -18,7 +18,7 @@ use crate::{QoS, topic};
 pub struct Message {
     /// The name the message keeps in the whole mesh.
     pub id: MessageId,
-    /// Who published it; `No Local` and order per publisher need it.
+    /// The [author](verge_model::ClientKey::author); `No Local` and order per publisher need it.
     pub publisher: ClientId,
     /// When it was accepted.
     pub stamp: Hlc,

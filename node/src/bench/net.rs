@@ -148,6 +148,7 @@ impl Net {
         let v5 = target.version.is_v5();
         let connect = Packet::Connect(Connect {
             version: target.version,
+            is_bridge: false,
             clean_start: client.clean,
             keep_alive_secs: KEEP_ALIVE_SECS,
             client_id: &client.id,

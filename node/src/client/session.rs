@@ -132,6 +132,7 @@ impl ClientSession {
         }
         let connect = Connect {
             version: options.version,
+            is_bridge: false,
             clean_start: options.clean_start,
             keep_alive_secs: options.keep_alive_secs,
             client_id: &options.client_id,

@@ -15,7 +15,7 @@ use super::Record;
 pub struct MessageRecord {
     /// Its name everywhere in the mesh.
     pub id: MessageId,
-    /// Who published it.
+    /// The author: the ClientId, and behind U+0000 the principal, if there is one.
     pub publisher: ClientId,
     /// When it was accepted.
     pub stamp: Hlc,

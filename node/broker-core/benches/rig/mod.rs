@@ -97,6 +97,7 @@ impl Rig {
         self.shards[shard].handle_open(client.conn, self.info.clone(), self.now);
         let packet = Packet::Connect(Connect {
             version: VERSION,
+            is_bridge: false,
             clean_start: clean,
             keep_alive_secs: 0,
             client_id,

@@ -65,7 +65,7 @@ pub struct Subscriber {
     pub session: SessionNo,
     /// The stream of the session's client that the subscription was made on. Each has its own.
     pub tag: StreamTag,
-    /// The session's client, for No Local.
+    /// The session's client; its [author](verge_model::ClientKey::author) if it asked for No Local.
     pub client: ClientId,
     /// What the client asked for.
     pub options: Subscription,

@@ -373,7 +373,9 @@ impl Shard {
             response_information,
             ..config.terms.in_connack()
         };
-        conn.write(&Connack::accepted(session_present, properties));
+        if !conn.write_connack(Connack::accepted(session_present, properties)) {
+            return self.refuse_unsayable(id, no, now);
+        }
         conn.machine.accept(Granted { server_keep_alive }, now.mono);
         let aliases =
             conn.machine.client_topic_alias_maximum().min(config.terms.topic_alias_maximum_out);

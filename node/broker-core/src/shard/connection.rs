@@ -160,9 +160,9 @@ impl Shard {
             Event::Pingreq => self.write_raw(via, &PINGRESP),
             Event::Disconnect(disconnect) => self.handle_disconnect(id, &disconnect, now),
             Event::Auth(auth) => self.handle_auth(id, &auth, now),
-            Event::Puback { packet_id, .. } => {
+            Event::Puback { packet_id, reason } => {
                 if let Some(no) = self.session_of(id) {
-                    self.handle_puback(via, no, packet_id, now);
+                    self.handle_puback(via, no, packet_id, !reason.is_error(), now);
                 }
             }
             Event::Pubrec { packet_id, reason } => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use verge_model::{MessageId, Millis, Now, UnixMillis};
+use verge_model::{MessageId, Millis, Now, UnixMillis, client_id_of};
 use verge_mqtt_proto::message::{Message, StoredReferences};
 use verge_mqtt_proto::session::Will;
 use verge_mqtt_proto::{InboundPublish, OwnedPublishProperties, QoS, ReasonCode};
@@ -105,7 +105,7 @@ impl Shard {
         let rules = self.shared.rules.for_topic(later.topic.as_str());
         let message = Message {
             id: self.shared.next_message_id(),
-            publisher: Arc::clone(&session.client.client_id),
+            publisher: self.authors.of(session).clone(),
             stamp: self.shared.stamp(now.wall),
             expires_at: None,
             topic: later.topic,
@@ -276,7 +276,7 @@ impl Shard {
         let view = |delayed: &DelayedMessage| DelayedView {
             id: delayed.message.id,
             topic: delayed.message.topic.as_str().to_owned(),
-            publisher: delayed.message.publisher.clone(),
+            publisher: client_id_of(&delayed.message.publisher),
             qos: delayed.message.qos.bits(),
             retain: delayed.message.retain,
             payload_bytes: delayed.message.payload.len(),

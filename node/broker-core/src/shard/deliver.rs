@@ -185,14 +185,26 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_puback(&mut self, via: Via, no: SessionNo, packet_id: PacketId, now: Now) {
+    pub(super) fn handle_puback(
+        &mut self,
+        via: Via,
+        no: SessionNo,
+        packet_id: PacketId,
+        success: bool,
+        now: Now,
+    ) {
         let Self { sessions, conns, .. } = self;
         let Some(session) = sessions.get_mut(&no) else { return };
         if !acknowledges(session, conns, via, packet_id) {
             return;
         }
         if let Some(entry) = session.outbound.handle_puback(packet_id) {
-            self.delivered(no, &entry, now);
+            // Refused or not, the debt ends: nobody else gets the message [MQTT-4.8.2-6].
+            let settled = match success {
+                true => Settled::Delivered,
+                false => Settled::Dropped(DropReason::Refused),
+            };
+            self.settle(no, &entry, settled, now);
         }
         self.pump(no, now);
     }

@@ -1,6 +1,5 @@
 //! The end of connections and sessions, Wills, and what is due when.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use verge_model::{ClientKey, Now};
@@ -82,7 +81,7 @@ impl Shard {
             // "the Session ends when the Network Connection is closed" (3.1.2.11.2), and with it
             // its Will is due.
             if let Some(will) = session.will.take() {
-                let publisher = Arc::clone(&session.client.client_id);
+                let publisher = session.client.author();
                 self.publish_will(publisher, &will, now);
             }
             return self.end_session(
@@ -123,7 +122,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&no) else { return };
         session.will_due = None;
         let Some(will) = session.will.take() else { return };
-        let publisher = Arc::clone(&session.client.client_id);
+        let publisher = session.client.author();
         // The record without the Will and the published message are durable together.
         let record = session.record();
         self.turn.batch.put_session(no.0, &record);
@@ -140,7 +139,7 @@ impl Shard {
         if let Some(will) = session.will.take().filter(|_| !session.is_sealed()) {
             // "when the Session ends" (3.1.3.2.2): a delayed Will is not lost with its session.
             if session.will_due.is_some() {
-                let publisher = Arc::clone(&session.client.client_id);
+                let publisher = session.client.author();
                 self.publish_will(publisher, &will, now);
             }
         }

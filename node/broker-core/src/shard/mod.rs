@@ -42,8 +42,10 @@ mod admit;
 pub mod api;
 mod asked;
 mod authenticate;
+mod authors;
 mod auto_subscribe;
 mod claimant;
+mod connack;
 mod connect;
 mod connection;
 mod delayed;
@@ -83,6 +85,7 @@ use verge_model::{Claim, ClientKey, Millis, NodeKey, Now};
 use verge_storage::StoreError;
 
 use self::api::{ConnId, ConnectionInfo, HubMail, Mail, Output, SessionNo, ShardConfig, Ticket};
+use self::authors::Authors;
 use self::connection::Conn;
 use self::delayed::Delayed;
 use self::giver::Pointers;
@@ -104,6 +107,7 @@ pub struct Shard {
     shared: Arc<NodeShared>,
     planner: Planner,
     frames: Frames,
+    authors: Authors,
     spare: Spare,
     tally: Tally,
     conns: Numbers<Conn>,
@@ -181,6 +185,7 @@ impl Shard {
         Self {
             planner: Planner::new(Arc::clone(&shared)),
             frames: Frames::default(),
+            authors: Authors::default(),
             spare: Spare::default(),
             tally: Tally::default(),
             turn: Turn::new(config.count),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use verge_model::Now;
+use verge_model::{Now, client_id_of};
 use verge_mqtt_proto::message::{Message, StoredReferences};
 use verge_mqtt_proto::session::{Receipt, Will};
 use verge_mqtt_proto::{
@@ -51,7 +51,7 @@ impl Shard {
         }
         let Some(session) = self.sessions.get(&no) else { return };
         let name = named.as_ref().map_or(publish.topic.as_str(), TopicName::as_str);
-        let topic = self.planner.topic(name, &session.client.client_id);
+        let topic = self.planner.topic(name, self.authors.of(session));
         let mut served = None;
         if publish.qos == QoS::AtMostOnce && !publish.retain && !counted {
             if self.pass_on(&topic, publish) {
@@ -65,7 +65,7 @@ impl Shard {
         let expiry = publish.properties.message_expiry_interval;
         let message = Arc::new(Message {
             id: self.shared.next_message_id(),
-            publisher: Arc::clone(&session.client.client_id),
+            publisher: self.authors.of(session).clone(),
             stamp: self.shared.stamp(now.wall),
             expires_at: expiry.map(|secs| now.wall + Duration::from_secs(u64::from(secs))),
             topic: topic.name.clone(),
@@ -171,7 +171,7 @@ impl Shard {
                 }
                 Named::Refused(reason) => {
                     return tracing::debug!(
-                        client_id = &*publisher,
+                        client_id = &*client_id_of(&publisher),
                         reason = reason.name(),
                         "a Will was not published"
                     );

@@ -84,10 +84,13 @@ impl Shard {
             return (ReasonCode::QuotaExceeded, None);
         }
         let options = request.options;
+        let conn = self.conns.get(&via.conn);
+        let is_bridge = conn.is_some_and(|conn| conn.machine.client_is_bridge());
         let subscription = Subscription {
             qos: options.qos.min(self.config.qos_max),
-            no_local: options.no_local,
-            retain_as_published: options.retain_as_published,
+            // On a shared subscription it would be a Protocol Error [MQTT-3.8.3-4].
+            no_local: options.no_local || (is_bridge && filter.share().is_none()),
+            retain_as_published: options.retain_as_published || is_bridge,
             retain_handling: options.retain_handling,
             id: subscription_id.and_then(NonZeroU32::new),
         };
@@ -298,6 +301,10 @@ impl Shard {
         if messages.len() > limit {
             messages.truncate(limit);
             self.shared.counters.retained_replay_cut(1);
+        }
+        if subscription.no_local {
+            let own = self.sessions.get(&no).map(|session| session.client.author());
+            messages.retain(|message| own.as_ref() != Some(&message.publisher));
         }
         let count = messages.len();
         for message in messages {

@@ -12,6 +12,7 @@ use crate::packet::connect::{Connect, decode_version};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClientTerms {
     pub(crate) version: ProtocolVersion,
+    pub(crate) is_bridge: bool,
     pub(crate) keep_alive_secs: u16,
     pub(crate) receive_maximum: u16,
     /// No packet is larger than four bytes of length tell.
@@ -30,6 +31,7 @@ impl ClientTerms {
         let properties = &connect.properties;
         Self {
             version: connect.version,
+            is_bridge: connect.is_bridge,
             keep_alive_secs: connect.keep_alive_secs,
             receive_maximum: properties.receive_maximum(),
             packet_bytes_max: properties.maximum_packet_size.unwrap_or(PACKET_BYTES_MAX as u32),
@@ -84,5 +86,5 @@ fn version_of(input: &[u8]) -> Option<ProtocolVersion> {
         return None;
     }
     let body = input.get(header.header_size..)?;
-    decode_version(&mut Reader::new(body)).ok()
+    decode_version(&mut Reader::new(body)).ok().map(|(version, _)| version)
 }

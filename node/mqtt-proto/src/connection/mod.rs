@@ -269,6 +269,19 @@ impl Connection {
         self.terms.as_ref().map(|terms| terms.version)
     }
 
+    /// Whether the client is a bridge of before 5.0: its subscriptions have No Local and Retain As
+    /// Published.
+    #[must_use]
+    pub fn client_is_bridge(&self) -> bool {
+        self.terms.as_ref().is_some_and(|terms| terms.is_bridge)
+    }
+
+    /// The Session Expiry Interval the client asked for.
+    #[must_use]
+    pub fn client_session_expiry_interval(&self) -> u32 {
+        self.terms.as_ref().map_or(0, |terms| terms.session_expiry_interval)
+    }
+
     /// Whether a CONNECT awaits [`accept`](Self::accept) or [`close`](Self::close).
     #[must_use]
     pub const fn is_awaiting_decision(&self) -> bool {

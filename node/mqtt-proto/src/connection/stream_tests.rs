@@ -17,6 +17,7 @@ fn connection(keep_alive_secs: u16) -> Connection {
     let mut connection = Connection::new(config, NOW);
     let connect = Packet::Connect(Connect {
         version: ProtocolVersion::V5,
+        is_bridge: false,
         clean_start: true,
         keep_alive_secs,
         client_id: "car",

@@ -185,6 +185,8 @@ impl Encode for Connack<'_> {
         let mut trimmed = self.clone();
         trimmed.properties.reason_string = None;
         trimmed.properties.user_properties = UserProperties::NONE;
+        // "It is OPTIONAL for the Server to send it" even to a client that asked (3.1.2.11.6).
+        trimmed.properties.response_information = None;
         Some(trimmed)
     }
 }

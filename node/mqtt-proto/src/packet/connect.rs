@@ -17,6 +17,11 @@ const WILL_RETAIN: u8 = 0b0010_0000;
 const PASSWORD: u8 = 0b0100_0000;
 const USERNAME: u8 = 0b1000_0000;
 
+/// The bit of the Protocol Level by which a bridge that speaks 3.1 or 3.1.1 tells of itself, as
+/// Mosquitto does. No standard has it; a server that does not know it refuses the level, and the
+/// bridge comes again without.
+const BRIDGE: u8 = 0b1000_0000;
+
 /// "If the Receive Maximum value is absent then its value defaults to 65,535." (3.1.2.11.3)
 pub const RECEIVE_MAXIMUM_DEFAULT: u16 = 65_535;
 
@@ -25,6 +30,9 @@ pub const RECEIVE_MAXIMUM_DEFAULT: u16 = 65_535;
 pub struct Connect<'a> {
     /// The version everything after this packet is in.
     pub version: ProtocolVersion,
+    /// Whether the client is a bridge of before 5.0, whose subscriptions have No Local and Retain
+    /// As Published though its packets cannot say so.
+    pub is_bridge: bool,
     /// Begin without the state of an earlier session; "Clean Session" before 5.0, where the session
     /// also ends with the connection.
     pub clean_start: bool,
@@ -113,7 +121,7 @@ impl<'a> Connect<'a> {
         reader: &mut Reader<'a>,
         limits: &DecodeLimits,
     ) -> Result<Self, DecodeError> {
-        let version = decode_version(reader)?;
+        let (version, is_bridge) = decode_version(reader)?;
         let flags = reader.u8("connect flags")?;
         let will_qos = check_flags(flags, version)?;
         let keep_alive_secs = reader.u16("keep alive")?;
@@ -134,6 +142,7 @@ impl<'a> Connect<'a> {
         let password = if flags & PASSWORD != 0 { Some(reader.binary("password")?) } else { None };
         Ok(Self {
             version,
+            is_bridge,
             clean_start: flags & CLEAN_START != 0,
             keep_alive_secs,
             client_id,
@@ -145,18 +154,24 @@ impl<'a> Connect<'a> {
     }
 }
 
-/// Protocol Name and Protocol Level. [MQTT-3.1.2-1] [MQTT-3.1.2-2]
-pub(crate) fn decode_version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeError> {
+/// Protocol Name and Protocol Level, and whether a bridge says them. [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+pub(crate) fn decode_version(
+    reader: &mut Reader<'_>,
+) -> Result<(ProtocolVersion, bool), DecodeError> {
     let name = reader.binary("protocol name")?;
     if name != b"MQTT" && name != b"MQIsdp" {
         return Err(DecodeError::ProtocolName);
     }
     let level = reader.u8("protocol level")?;
-    let version = ProtocolVersion::from_level(level).ok_or(DecodeError::ProtocolLevel(level))?;
+    let is_bridge = level & BRIDGE != 0;
+    let version = ProtocolVersion::from_level(level & !BRIDGE);
+    // A bridge of 5.0 says what it wants with each subscription.
+    let version = version.filter(|version| !(is_bridge && version.is_v5()));
+    let version = version.ok_or(DecodeError::ProtocolLevel(level))?;
     if protocol_name(version).as_bytes() != name {
         return Err(DecodeError::ProtocolLevel(level));
     }
-    Ok(version)
+    Ok((version, is_bridge))
 }
 
 const fn protocol_name(version: ProtocolVersion) -> &'static str {
@@ -272,7 +287,7 @@ impl Encode for Connect<'_> {
     fn write_body<S: Sink>(&self, _version: ProtocolVersion, out: &mut S) {
         let is_v5 = self.version.is_v5();
         out.put_str(protocol_name(self.version));
-        out.put_u8(self.version.level());
+        out.put_u8(self.version.level() | if self.is_bridge && !is_v5 { BRIDGE } else { 0 });
         let mut flags = 0;
         if self.clean_start {
             flags |= CLEAN_START;

@@ -80,6 +80,17 @@ fn rows() -> Vec<Row> {
             Packet::Connect(Connect { version: V3, clean_start: true, ..connect() }),
         ),
         row(
+            "CONNECT 3.1.1 of a bridge",
+            V4,
+            b"\x10\x12\0\x04MQTT\x84\x02\0\x0a\0\x06client",
+            Packet::Connect(Connect {
+                version: V4,
+                is_bridge: true,
+                clean_start: true,
+                ..connect()
+            }),
+        ),
+        row(
             "CONNECT 3.1.1, flags of figure 3.6",
             V4,
             b"\x10\x27\0\x04MQTT\x04\xce\0\x0a\0\x06client\0\x03a/b\0\x02hi\0\x04user\0\x04pass",
@@ -430,6 +441,7 @@ fn row(name: &'static str, version: ProtocolVersion, bytes: &[u8], packet: Packe
 fn connect() -> Connect<'static> {
     Connect {
         version: V5,
+        is_bridge: false,
         clean_start: false,
         keep_alive_secs: 10,
         client_id: "client",

@@ -85,6 +85,7 @@ fn rows() -> Vec<Row> {
         // 3.1: CONNECT.
         ("[MQTT-3.1.2-1]", V5, b"\x10\x0d\0\x04MQTX\x04\x02\0\0\0\x01c", E::ProtocolName, 0x84),
         ("[MQTT-3.1.2-2] level 6", V5, b"\x10\x0d\0\x04MQTT\x06\x02\0\0\0\x01c", E::ProtocolLevel(6), 0x84),
+        ("[MQTT-3.1.2-2] a bridge of 5.0", V5, b"\x10\x0e\0\x04MQTT\x85\x02\0\0\0\0\x01c", E::ProtocolLevel(0x85), 0x84),
         ("[MQTT-3.1.2-2] level of 3.1 with the name of 3.1.1", V5, b"\x10\x0d\0\x04MQTT\x03\x02\0\0\0\x01c", E::ProtocolLevel(3), 0x84),
         ("[MQTT-3.1.2-3]", V4, b"\x10\x0d\0\x04MQTT\x04\x03\0\0\0\x01c", E::ConnectReservedFlag, MALFORMED),
         ("[MQTT-3.1.2-11]", V4, b"\x10\x0d\0\x04MQTT\x04\x0a\0\0\0\x01c", E::WillQosWithoutWill, MALFORMED),

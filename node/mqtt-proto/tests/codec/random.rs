@@ -99,6 +99,7 @@ proptest! {
         let is_v5 = version.is_v5();
         let connect = Connect {
             version,
+            is_bridge: false,
             clean_start,
             keep_alive_secs,
             client_id: &client_id,

@@ -264,11 +264,15 @@ impl Shard {
         subscription: Subscription,
     ) -> Option<Subscriber> {
         let session = self.sessions.get(&no)?;
+        let client = match subscription.no_local {
+            true => session.client.author(),
+            false => Arc::clone(&session.client.client_id),
+        };
         Some(Subscriber {
             shard: self.config.index,
             session: no,
             tag,
-            client: Arc::clone(&session.client.client_id),
+            client,
             options: subscription,
             durable: session.is_durable(),
             online: session.conn.is_some(),

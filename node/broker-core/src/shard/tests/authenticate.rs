@@ -61,6 +61,25 @@ fn a_users_sessions_are_its_own() {
 }
 
 #[test]
+fn no_local_is_about_a_session_and_not_another_users_mqtt_3_8_3_3() {
+    let mut bed = bed();
+    let ann = bed.connect(&v5("c").user("ann", "secret"));
+    bed.send(ann, ann.subscribe(1, want("t", 0).no_local()));
+    let bob = bed.connect(&v5("c").user("bob", "hunter2"));
+    let nobody = bed.connect(&v5("c"));
+    bed.got(ann);
+    for (by, text) in [(ann, "own"), (bob, "bob's"), (ann, "own"), (nobody, "nobody's")] {
+        bed.send(by, by.publish(post("t", text)));
+    }
+    bed.expect(ann, &["publish t \"bob's\"", "publish t \"nobody's\""]);
+    // The other way round: nobody's session is not ann's.
+    bed.send(nobody, nobody.subscribe(1, want("t", 0).no_local()));
+    bed.send(ann, ann.publish(post("t", "ann's")));
+    bed.send(nobody, nobody.publish(post("t", "own")));
+    bed.expect(nobody, &["connack present=0", "suback 1 [0]", "publish t \"ann's\""]);
+}
+
+#[test]
 fn security_a_wrong_password_takes_nothing_over() {
     let mut bed = bed();
     let ann = bed.connect(&v5("c").user("ann", "secret"));

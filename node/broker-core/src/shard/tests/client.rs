@@ -36,6 +36,7 @@ pub(super) struct Who {
     method: Option<(&'static str, &'static str)>,
     problem_information: Option<bool>,
     will: Option<(&'static str, &'static str, QoS, u32)>,
+    is_bridge: bool,
 }
 
 /// A 5.0 client with clean start and a session that ends with its connection.
@@ -56,6 +57,7 @@ pub(super) fn v5(id: &'static str) -> Who {
         method: None,
         problem_information: None,
         will: None,
+        is_bridge: false,
     }
 }
 
@@ -115,6 +117,10 @@ impl Who {
         Self { response_information: Some(true), ..self }
     }
 
+    pub(super) fn bridge(self) -> Self {
+        Self { is_bridge: true, ..self }
+    }
+
     pub(super) fn retained_will(self) -> Self {
         Self { will_retained: true, ..self }
     }
@@ -144,6 +150,7 @@ impl Who {
         });
         let connect = Connect {
             version: self.version,
+            is_bridge: self.is_bridge,
             clean_start: self.clean_start,
             keep_alive_secs: self.keep_alive,
             client_id: self.id,

@@ -12,6 +12,8 @@ mod streams;
 
 mod alias;
 mod authenticate;
+mod bridge;
+mod connack;
 mod connect;
 mod crash;
 mod delayed;

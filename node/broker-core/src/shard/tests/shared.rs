@@ -7,6 +7,7 @@ use verge_storage::LogKey;
 use super::bed::Bed;
 use super::client::{Client, post, v5, want};
 use super::mesh::Mesh;
+use crate::ledger::DropReason;
 use crate::record::ForwardRecord;
 use crate::router::{ForwardTargets, Redeliver, SharedSettings};
 
@@ -58,14 +59,20 @@ fn queue_is_the_group_without_a_name() {
 
 #[test]
 fn a_refused_message_goes_to_nobody_else_mqtt_4_8_2_6() {
-    let mut bed = Bed::new(1);
-    let (first, second, publisher) = two_members(&mut bed);
-    bed.send(publisher, publisher.publish(post("t", "bad").q2(1)));
-    bed.got(first);
-    bed.send(first, first.answer(AckKind::Pubrec, 16_385, ReasonCode::UnspecifiedError));
-    bed.send(first, first.disconnect(ReasonCode::Success));
-    bed.expect(second, &[]);
-    assert_eq!((bed.held(), bed.rows()), (0, (0, 0)));
+    for (bad, answer) in
+        [(post("t", "bad").q1(1), AckKind::Puback), (post("t", "bad").q2(1), AckKind::Pubrec)]
+    {
+        let mut bed = Bed::new(1);
+        let (first, second, publisher) = two_members(&mut bed);
+        bed.send(publisher, publisher.publish(bad));
+        bed.got(first);
+        bed.send(first, first.answer(answer, 16_385, ReasonCode::UnspecifiedError));
+        bed.send(first, first.disconnect(ReasonCode::Success));
+        bed.expect(second, &[]);
+        assert_eq!((bed.held(), bed.rows()), (0, (0, 0)));
+        let ledger = bed.ledger();
+        assert_eq!((ledger.delivered, ledger.dropped[&DropReason::Refused]), (0, 1));
+    }
 }
 
 #[test]
