@@ -48,7 +48,7 @@ impl Shard {
             return;
         }
         self.turn.promise(self.storage_promise());
-        self.put_registry(no);
+        self.put_subscriptions(no, now);
         let mut room = RETAINED_PER_SUBSCRIBE_MAX;
         for (filter, subscription) in retained {
             let tag = StreamTag::CONTROL;

@@ -590,6 +590,7 @@ fn merge_entry(session: &mut Session, header: &SealedHeader) {
         Ok(entry) => entry,
         Err(error) => return tracing::warn!(%error, "a session's subscriptions were not read"),
     };
+    session.say_all();
     let Some(entry) = &mut session.entry else { return };
     if let Err(error) = entry.merge(theirs) {
         tracing::warn!(%error, "a session's subscriptions were not merged");

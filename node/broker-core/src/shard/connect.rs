@@ -28,6 +28,7 @@ use super::api::{ConnId, HubMail, Output, SessionNo};
 use super::authenticate::Authentication;
 use super::claimant::new_fragment;
 use super::connection::{Conn, Phase};
+use super::replica::Replica;
 use super::session::Session;
 use super::turn::Effect;
 use super::{Lookup, Shard};
@@ -228,7 +229,7 @@ impl Shard {
         }
         session.moving.change().claiming = Some(owner);
         session.remember_from(now);
-        session.entry = Some(entry);
+        session.entry = Some(Replica::new(*entry));
         session.moving.change().hold_until = Some(now.mono + self.config.handover_unreachable_wait);
         session.hold();
         pending.deadline = now.mono + self.config.handover_unreachable_wait;
@@ -253,10 +254,8 @@ impl Shard {
             if let Some(streams) = &mut session.streams {
                 streams.detached.clear();
             }
-            if let Some(entry) = &mut session.entry {
-                for filter in &filters {
-                    entry.unsubscribe(filter.as_str());
-                }
+            if let Some(replica) = &mut session.entry {
+                filters.iter().for_each(|filter| replica.note(filter.clone()));
             }
             for filter in filters {
                 self.turn.batch.delete_subscription(no.0, filter.as_str());
@@ -278,7 +277,7 @@ impl Shard {
             &self.config,
         );
         if self.config.mesh && session.is_durable() {
-            session.entry = Some(Box::new(RegistryEntry::new(claim, pending.clean_start)));
+            session.entry = Some(Replica::new(RegistryEntry::new(claim, pending.clean_start)));
         }
         self.open.insert(&session.client, no);
         self.sessions.insert(Box::new(session));
@@ -323,7 +322,7 @@ impl Shard {
         if durable && self.config.mesh && session.entry.is_none() {
             let mut entry = RegistryEntry::new(session.claim, false);
             session.note_subscriptions(&mut entry);
-            session.entry = Some(Box::new(entry));
+            session.entry = Some(Replica::new(entry));
         }
         if durable || was_durable {
             let record = session.record();
@@ -429,8 +428,9 @@ impl Shard {
 
     /// Tells a session's homes what this node knows of it.
     pub(super) fn put_registry(&mut self, no: SessionNo) {
-        let Some(session) = self.sessions.get(&no) else { return };
-        let Some(entry) = session.entry.clone() else { return };
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        session.say_all();
+        let Some(entry) = session.entry.as_ref().map(|replica| replica.entry()) else { return };
         if session.is_durable() {
             let record = session.record();
             self.turn.batch.put_session(no.0, &record);

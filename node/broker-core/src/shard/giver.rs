@@ -384,6 +384,7 @@ impl Shard {
 }
 
 fn header_of(session: &mut Session, now: Now) -> SealedHeader {
+    session.say_all();
     let end = session.outbound.last_order().map(cursor_of).unwrap_or_default();
     SealedHeader {
         fragment: session.claim,

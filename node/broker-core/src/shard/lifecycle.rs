@@ -158,7 +158,8 @@ impl Shard {
             Ownership::Open => {
                 self.open.remove(&session.client, no);
                 // Its homes may forget it, unless somebody claimed it beyond us.
-                if let Some(mut entry) = session.entry.take() {
+                if let Some(replica) = session.entry.take() {
+                    let mut entry = replica.entry();
                     entry.end();
                     self.register(session.client.clone(), entry);
                 }
@@ -192,6 +193,10 @@ impl Shard {
             self.claim_timeout(no, now);
         }
         self.seal_timeout(no, now);
+        let put = self.sessions.get(&no).and_then(|session| session.entry.as_ref()?.due());
+        if due(put) {
+            self.put_registry(no);
+        }
         if self.sessions.get(&no).is_some_and(|s| due(s.moving.reminder.map(|(at, _)| at))) {
             self.remind(no, now);
         }

@@ -33,6 +33,7 @@
 //! | [`streams`] | further streams of a connection: MQTT over QUIC |
 //! | `open`, `listener` | sessions by client; what connections of a listener share |
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
+//! | `replica` | what a session's homes are told, and when |
 //! | `claimant`, `giver`, `moving` | the two sides of a handover, and what a session keeps of it |
 //! | [`terms`] | what clients are granted |
 //! | `words` | reasons in words |
@@ -60,6 +61,7 @@ mod pass;
 mod publish;
 mod redeliver;
 mod replay;
+mod replica;
 pub mod restore;
 mod seek;
 mod session;

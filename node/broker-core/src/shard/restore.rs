@@ -25,6 +25,7 @@ pub use super::delayed::RestoredDelayed;
 use super::giver::REMINDER_FIRST;
 use super::moving::Fragment;
 use super::redeliver::share_of;
+use super::replica::Replica;
 use super::session::{Ownership, Sealed, Session};
 use crate::ledger::Opened;
 use crate::record::{
@@ -237,6 +238,10 @@ impl Shard {
         session.subscriptions = subscriptions.iter().cloned().collect();
         session.set_detached(on_streams);
         session.entry = self.restored_entry(&record, &session);
+        // Until the header of a log said what the session is, the entry knows more than the rows.
+        if record.open_fragments.iter().all(|fragment| fragment.headed) {
+            session.doubt_entry();
+        }
         session.inbound = received.into_iter().filter_map(PacketId::new).collect();
         session.restore_received(received_on_streams.into_iter().filter_map(PacketId::new));
         for fragment in &record.open_fragments {
@@ -311,23 +316,19 @@ impl Shard {
         self.arm(no);
     }
 
-    fn restored_entry(
-        &self,
-        record: &SessionRecord,
-        session: &Session,
-    ) -> Option<Box<RegistryEntry>> {
+    fn restored_entry(&self, record: &SessionRecord, session: &Session) -> Option<Box<Replica>> {
         if !self.config.mesh {
             return None;
         }
         if !record.subscription_clock.is_empty() {
             match RegistryEntry::decode(&record.subscription_clock) {
-                Ok(entry) => return Some(Box::new(entry)),
+                Ok(entry) => return Some(Replica::new(entry)),
                 Err(error) => tracing::error!(%error, "a session's replicated entry was left out"),
             }
         }
         let mut entry = RegistryEntry::new(record.claim, false);
         session.note_subscriptions(&mut entry);
-        Some(Box::new(entry))
+        Some(Replica::new(entry))
     }
 }
 

@@ -8,6 +8,7 @@ use verge_mqtt_proto::ReasonCode;
 
 use super::api::{HubMail, Output, SessionNo};
 use super::connect::PendingConnect;
+use super::replica::Replica;
 use super::{Lookup, Shard, Timer};
 
 /// How long the hub may take to answer a look-up, beyond its own limit: only a hub that is gone
@@ -181,7 +182,7 @@ impl Shard {
             entry.mark_drained(fragment);
         }
         session.note_subscriptions(&mut entry);
-        session.entry = Some(entry);
+        session.entry = Some(Replica::new(*entry));
         if session.is_durable() {
             let record = session.record();
             self.turn.batch.put_session(no.0, &record);

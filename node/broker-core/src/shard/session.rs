@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustc_hash::FxHashSet;
 use verge_mesh_proto::RouteHead;
-use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::Cursor;
 use verge_model::{Claim, ClientKey, MessageId, Millis, Now, UnixMillis};
 use verge_mqtt_proto::TopicFilter;
@@ -21,6 +20,7 @@ use verge_storage::record::{FragmentRecord, SessionRecord, SessionState};
 use super::api::{ConnId, SessionNo, ShardConfig};
 use super::connect::PendingConnect;
 use super::moving::{Fragment, Moving};
+use super::replica::Replica;
 use super::streams::session::SessionStreams;
 use super::subscriptions::Subscriptions;
 use crate::record::will_to_record;
@@ -84,7 +84,7 @@ pub(crate) struct Session {
     /// What it keeps of streams beside the control stream.
     pub(in crate::shard) streams: Option<Box<SessionStreams>>,
     /// What the homes of the session are told; absent where no other node exists.
-    pub(crate) entry: Option<Box<RegistryEntry>>,
+    pub(crate) entry: Option<Box<Replica>>,
     pub(crate) outbound: Outbound,
     pub(crate) inbound: Inbound,
     pub(crate) ownership: Ownership,
@@ -263,6 +263,7 @@ impl Session {
         let pending = self.pending.as_ref().map(|pending| pending.deadline);
         let seen = self.moving.seen.until.filter(|_| self.moving.fragments.is_empty());
         let reminder = self.moving.reminder.map(|(at, _)| at);
+        let put = self.entry.as_ref().and_then(|replica| replica.due());
         let fixed = [
             self.will_due,
             self.expires_due,
@@ -271,6 +272,7 @@ impl Session {
             pending,
             seen,
             reminder,
+            put,
         ];
         imports.chain(fixed.into_iter().flatten()).min()
     }

@@ -52,7 +52,7 @@ impl Shard {
             properties: ResponseProperties { reason_string, ..ResponseProperties::default() },
         };
         self.reply_when_stored(via, no, conn.version(), &suback);
-        self.put_registry(no);
+        self.put_subscriptions(no, now);
         let mut room = RETAINED_PER_SUBSCRIBE_MAX;
         for (filter, subscription) in retained {
             room -= self.send_retained(no, tag, &filter, &subscription, room, now);
@@ -206,7 +206,7 @@ impl Shard {
             properties: ResponseProperties { reason_string, ..ResponseProperties::default() },
         };
         self.reply_when_stored(via, no, conn.version(), &unsuback);
-        self.put_registry(no);
+        self.put_subscriptions(no, now);
     }
 
     fn unsubscribe_one(

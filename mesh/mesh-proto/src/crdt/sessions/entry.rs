@@ -115,12 +115,31 @@ impl RegistryEntry {
 
     /// Records a subscription made under `claim`; it replaces one with the same filter.
     pub fn subscribe(&mut self, claim: Claim, subscription: SubscriptionEntry) {
-        let held: Vec<_> = self.with_filter(&subscription.filter);
-        if held.len() == 1 && held[0] == subscription {
-            return;
+        let filter = subscription.filter.clone();
+        self.change(claim, BTreeMap::from([(filter, Some(subscription))]));
+    }
+
+    /// Records what is subscribed to under `claim` for each of these filters, or that nothing is.
+    /// The entry is looked through once, however many there are.
+    pub fn change(&mut self, claim: Claim, changes: BTreeMap<String, Option<SubscriptionEntry>>) {
+        let mut held: BTreeMap<String, Vec<SubscriptionEntry>> = BTreeMap::new();
+        for known in self.subscriptions.iter() {
+            if changes.contains_key(&known.val.filter) {
+                held.entry(known.val.filter.clone()).or_default().push(known.val.clone());
+            }
         }
-        self.remove(&subscription.filter);
-        self.add(claim, subscription);
+        for (filter, wanted) in changes {
+            let held = held.remove(&filter).unwrap_or_default();
+            if held.len() == 1 && wanted.as_ref() == held.first() {
+                continue;
+            }
+            for known in held {
+                self.remove(known);
+            }
+            if let Some(subscription) = wanted {
+                self.add(claim, subscription);
+            }
+        }
         if self.subscriptions.clock().dots.len() > CLOCK_CLAIMS_MAX && claim > self.generation {
             let kept: Vec<_> = self.subscriptions().into_values().collect();
             self.generation = claim;
@@ -133,7 +152,7 @@ impl RegistryEntry {
 
     /// Records that a filter is not subscribed to any more.
     pub fn unsubscribe(&mut self, filter: &str) {
-        self.remove(filter);
+        self.change(self.owner.marker, BTreeMap::from([(filter.to_owned(), None)]));
     }
 
     /// Records that a later owner has all of a log.
@@ -303,24 +322,16 @@ impl RegistryEntry {
         Ok(())
     }
 
-    fn with_filter(&self, filter: &str) -> Vec<SubscriptionEntry> {
-        let same =
-            |held: &crdts::ctx::ReadCtx<&SubscriptionEntry, Claim>| held.val.filter == filter;
-        self.subscriptions.iter().filter(same).map(|held| held.val.clone()).collect()
-    }
-
     fn add(&mut self, claim: Claim, subscription: SubscriptionEntry) {
         let context = self.subscriptions.read_ctx().derive_add_ctx(claim);
         let operation = self.subscriptions.add(subscription, context);
         self.subscriptions.apply(operation);
     }
 
-    fn remove(&mut self, filter: &str) {
-        for subscription in self.with_filter(filter) {
-            let context = self.subscriptions.contains(&subscription).derive_rm_ctx();
-            let operation = self.subscriptions.rm(subscription, context);
-            self.subscriptions.apply(operation);
-        }
+    fn remove(&mut self, subscription: SubscriptionEntry) {
+        let context = self.subscriptions.contains(&subscription).derive_rm_ctx();
+        let operation = self.subscriptions.rm(subscription, context);
+        self.subscriptions.apply(operation);
     }
 
     /// Keeps the latest drained fragments. One forgotten too early and reported open again is

@@ -21,7 +21,7 @@ use verge_mqtt_proto::{ReasonCode, TopicFilter};
 use super::api::Via;
 use super::session::merged;
 use crate::ledger::{DropReason, Settled};
-use crate::record::{subscription_from_entry, subscription_to_entry, subscription_to_record};
+use crate::record::{subscription_from_entry, subscription_to_record};
 use crate::router::Subscriber;
 use crate::shard::Shard;
 use crate::shard::api::{HubMail, Output, SessionNo};
@@ -99,15 +99,8 @@ impl Shard {
     /// Stores, and notes for other nodes, what is kept of a session's subscriptions of a filter.
     pub(in crate::shard) fn store_subscription(&mut self, no: SessionNo, filter: &TopicFilter) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        let kept = session.kept(filter);
-        if let Some(entry) = &mut session.entry {
-            match kept {
-                Some((kept, on_stream)) => {
-                    let subscription = subscription_to_entry(filter, &kept, on_stream);
-                    entry.subscribe(session.claim, subscription);
-                }
-                None => entry.unsubscribe(filter.as_str()),
-            }
+        if let Some(replica) = &mut session.entry {
+            replica.note(filter.clone());
         }
         self.store_subscription_row(no, filter);
     }
@@ -129,6 +122,7 @@ impl Shard {
     /// Installs the subscriptions that the registry entry of a session names.
     pub(in crate::shard) fn adopt_subscriptions(&mut self, no: SessionNo) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
+        session.say_all();
         let Some(entry) = &session.entry else { return };
         let (mut wanted, mut detached) = (BTreeMap::new(), BTreeSet::new());
         for subscription in entry.subscriptions().into_values() {
@@ -184,7 +178,7 @@ impl Shard {
             self.settle(no, &entry, Settled::Dropped(DropReason::StreamEnded), now);
         }
         if !subscriptions.is_empty() {
-            self.put_registry(no);
+            self.put_subscriptions(no, now);
         }
         // What was owed on it took of what the client has room for.
         self.pump(no, now);

@@ -76,6 +76,12 @@ impl Mesh {
         }
     }
 
+    /// The filters the homes know of a client's session.
+    pub(super) fn registered(&self, client: &str) -> Vec<String> {
+        let entry = self.registry.get(&ClientKey::anonymous(client));
+        entry.map(|entry| entry.subscriptions().into_keys().collect()).unwrap_or_default()
+    }
+
     fn tell(&mut self, a: usize, b: usize, mail: impl Fn(verge_model::NodeKey) -> Mail) {
         for (node, peer) in [(a, b), (b, a)] {
             let key = self.nodes[peer].id.key();

@@ -8,6 +8,7 @@ mod bed;
 mod bounds;
 mod client;
 mod mesh;
+mod replica;
 mod streams;
 
 mod alias;
