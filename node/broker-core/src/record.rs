@@ -66,7 +66,9 @@ pub fn message_from_record(record: MessageRecord) -> Result<Message, BadRecord> 
         qos: qos(NAME, record.qos)?,
         retain: record.retain,
         class: record.class,
-        properties: properties_from_bytes(&record.properties).map_err(|error| bad(NAME, error))?,
+        properties: properties_from_bytes(&record.properties)
+            .map_err(|error| bad(NAME, error))?
+            .into(),
         payload: record.payload,
         stored: StoredReferences::default(),
     })

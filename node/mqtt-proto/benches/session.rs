@@ -10,7 +10,7 @@ use verge_mqtt_proto::message::{Message, StoredReferences};
 use verge_mqtt_proto::session::{
     Entry, OrderKey, Outbound, OutboundLimits, Received, Step, StreamTag,
 };
-use verge_mqtt_proto::{OwnedPublishProperties, QoS, TopicName};
+use verge_mqtt_proto::{KeptProperties, QoS, TopicName};
 
 fn outbound(c: &mut Criterion) {
     let mut group = c.benchmark_group("session/outbound");
@@ -69,7 +69,7 @@ fn message(qos: QoS) -> Arc<Message> {
         qos,
         retain: false,
         class: Class::Control,
-        properties: OwnedPublishProperties::default(),
+        properties: KeptProperties::default(),
         payload: Bytes::from_static(&[0x2a; 64]),
         stored: StoredReferences::default(),
     })

@@ -42,7 +42,8 @@ pub use packet::connect::{Connect, ConnectProperties, Will, WillProperties};
 pub use packet::disconnect::Disconnect;
 pub use packet::fields::{PacketId, QoS, RetainHandling};
 pub use packet::publish::{
-    OwnedPublishProperties, Publish, PublishParts, PublishProperties, encode_publish,
+    KeptProperties, OwnedPublishProperties, Publish, PublishParts, PublishProperties,
+    encode_publish,
 };
 pub use packet::suback::{ReasonCodes, Suback};
 pub use packet::subscribe::{

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use verge_model::{Class, ClientId, Hlc, MessageId, UnixMillis};
 
-use crate::packet::publish::OwnedPublishProperties;
+use crate::packet::publish::KeptProperties;
 use crate::topic::name::TopicName;
 use crate::{QoS, topic};
 
@@ -33,7 +33,7 @@ pub struct Message {
     /// Its priority.
     pub class: Class,
     /// What is forwarded unaltered [MQTT-3.3.2-4, 3.3.2-15 to 3.3.2-20].
-    pub properties: OwnedPublishProperties,
+    pub properties: KeptProperties,
     /// The Application Message.
     pub payload: Bytes,
     /// Where this node stores the message, and how many of its rows refer to that.
@@ -44,7 +44,7 @@ impl Message {
     /// The name of the stored row that holds this message.
     #[must_use]
     pub fn row(&self) -> MessageId {
-        self.stored.row.unwrap_or(self.id)
+        self.stored.row.as_deref().copied().unwrap_or(self.id)
     }
 
     /// The same message, to be stored in a row of its own.
@@ -103,14 +103,14 @@ impl Message {
 pub struct StoredReferences {
     count: AtomicU32,
     /// The row's name, if it is not the message's.
-    row: Option<MessageId>,
+    row: Option<Box<MessageId>>,
 }
 
 impl StoredReferences {
     /// No references yet to a row of this name, which no other value has.
     #[must_use]
     pub fn in_row(row: MessageId) -> Self {
-        Self { count: AtomicU32::new(0), row: Some(row) }
+        Self { count: AtomicU32::new(0), row: Some(Box::new(row)) }
     }
 
     /// Notes `count` more rows.

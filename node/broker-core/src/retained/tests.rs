@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use verge_model::{Class, MessageId};
-use verge_mqtt_proto::{OwnedPublishProperties, QoS};
+use verge_mqtt_proto::{KeptProperties, QoS};
 
 use super::*;
 
@@ -180,7 +180,7 @@ fn message(millis: u64, node: NodeKey, payload: &'static str) -> Message {
         qos: QoS::AtLeastOnce,
         retain: true,
         class: Class::Telemetry,
-        properties: OwnedPublishProperties::default(),
+        properties: KeptProperties::default(),
         payload: Bytes::from_static(payload.as_bytes()),
         stored: Default::default(),
     }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use verge_model::{MessageId, Millis, Now, UnixMillis, client_id_of};
 use verge_mqtt_proto::message::{Message, StoredReferences};
 use verge_mqtt_proto::session::Will;
-use verge_mqtt_proto::{InboundPublish, OwnedPublishProperties, QoS, ReasonCode};
+use verge_mqtt_proto::{InboundPublish, KeptProperties, QoS, ReasonCode};
 use verge_storage::key::DelayedKey;
 use verge_storage::record::DelayedRecord;
 
@@ -112,7 +112,7 @@ impl Shard {
             qos: publish.qos,
             retain: publish.retain,
             class: rules.class,
-            properties: OwnedPublishProperties::from(&publish.properties),
+            properties: KeptProperties::from(&publish.properties),
             payload: Bytes::copy_from_slice(publish.payload),
             stored: StoredReferences::default(),
         };
@@ -145,7 +145,7 @@ impl Shard {
             topic: later.topic,
             qos: will.qos,
             retain: will.retain,
-            properties: will.properties.clone(),
+            properties: will.properties.clone().into(),
             payload: will.payload.clone(),
             stored: StoredReferences::default(),
         };

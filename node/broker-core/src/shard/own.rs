@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use verge_model::{Class, Now};
 use verge_mqtt_proto::message::{Message, StoredReferences};
-use verge_mqtt_proto::{OwnedPublishProperties, QoS, TopicFilter, TopicName};
+use verge_mqtt_proto::{KeptProperties, QoS, TopicFilter, TopicName};
 
 use super::Shard;
 use super::api::{ConnId, NodeMessage, SessionNo};
@@ -28,7 +28,7 @@ impl Shard {
             qos: QoS::AtMostOnce,
             retain,
             class: Class::Telemetry,
-            properties: OwnedPublishProperties::default(),
+            properties: KeptProperties::default(),
             payload,
             stored: StoredReferences::default(),
         });

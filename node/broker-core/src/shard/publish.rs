@@ -8,7 +8,7 @@ use verge_model::{Now, client_id_of};
 use verge_mqtt_proto::message::{Message, StoredReferences};
 use verge_mqtt_proto::session::{Receipt, Will};
 use verge_mqtt_proto::{
-    AckKind, InboundPublish, OwnedPublishProperties, PacketId, QoS, ReasonCode, TopicName,
+    AckKind, InboundPublish, KeptProperties, PacketId, QoS, ReasonCode, TopicName,
 };
 use verge_storage::Promise;
 
@@ -72,7 +72,7 @@ impl Shard {
             qos: publish.qos,
             retain: publish.retain,
             class: rules.class,
-            properties: OwnedPublishProperties::from(&publish.properties),
+            properties: KeptProperties::from(&publish.properties),
             payload: Bytes::copy_from_slice(publish.payload),
             stored: StoredReferences::default(),
         });
@@ -189,7 +189,7 @@ impl Shard {
             qos: will.qos,
             retain: will.retain,
             class: rules.class,
-            properties: will.properties.clone(),
+            properties: will.properties.clone().into(),
             payload: will.payload.clone(),
             stored: StoredReferences::default(),
         });

@@ -4,6 +4,8 @@
 //! forwards unaltered and keeps with the message; [`PublishParts`] puts such a message together
 //! with what differs from receiver to receiver.
 
+use std::ops::Deref;
+
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -237,6 +239,40 @@ impl From<&super::connect::WillProperties<'_>> for OwnedPublishProperties {
             correlation_data: borrowed.correlation_data.map(Bytes::copy_from_slice),
             user_properties: own_pairs(&borrowed.user_properties),
         }
+    }
+}
+
+/// The properties of a message that is kept. Most have none, and one word for it; read as
+/// [`OwnedPublishProperties`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeptProperties(Option<Box<OwnedPublishProperties>>);
+
+static NO_PROPERTIES: OwnedPublishProperties = OwnedPublishProperties {
+    payload_format_indicator: None,
+    content_type: None,
+    response_topic: None,
+    correlation_data: None,
+    user_properties: Vec::new(),
+};
+
+impl Deref for KeptProperties {
+    type Target = OwnedPublishProperties;
+
+    fn deref(&self) -> &OwnedPublishProperties {
+        self.0.as_deref().unwrap_or(&NO_PROPERTIES)
+    }
+}
+
+impl From<OwnedPublishProperties> for KeptProperties {
+    fn from(properties: OwnedPublishProperties) -> Self {
+        Self((!properties.is_empty()).then(|| Box::new(properties)))
+    }
+}
+
+impl From<&PublishProperties<'_>> for KeptProperties {
+    fn from(borrowed: &PublishProperties<'_>) -> Self {
+        // What else a PUBLISH may carry is for one receiver, and not kept.
+        if borrowed.is_empty() { Self(None) } else { OwnedPublishProperties::from(borrowed).into() }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use verge_model::{Class, ClientKey, Hlc, MessageId, Millis, NodeId, NodeKey, Now, UnixMillis};
 use verge_mqtt_proto::message::{Message, StoredReferences};
-use verge_mqtt_proto::{OwnedPublishProperties, QoS, TopicName};
+use verge_mqtt_proto::{KeptProperties, QoS, TopicName};
 use verge_storage::memory::{Crash, MemoryDisk};
 use verge_storage::{Batch, MemoryStore, Promise, Store, StoreError};
 
@@ -232,7 +232,7 @@ impl Bed {
             qos: QoS::ExactlyOnce,
             retain: false,
             class: Class::Control,
-            properties: OwnedPublishProperties::default(),
+            properties: KeptProperties::default(),
             payload: Bytes::from_static(payload.as_bytes()),
             stored: StoredReferences::default(),
         };

@@ -5,7 +5,7 @@ use verge_model::{Class, Hlc, NodeKey};
 
 use super::*;
 use crate::message::StoredReferences;
-use crate::packet::publish::OwnedPublishProperties;
+use crate::packet::publish::KeptProperties;
 use crate::topic::name::TopicName;
 
 const LIMITS: OutboundLimits = OutboundLimits { messages_max: 4, bytes_max: 10_000 };
@@ -141,7 +141,7 @@ pub(in crate::session) fn entry(lane: u8, seq: u64, qos: QoS) -> Entry {
         qos,
         retain: false,
         class: Class::Telemetry,
-        properties: OwnedPublishProperties::default(),
+        properties: KeptProperties::default(),
         payload: Bytes::new(),
         stored: StoredReferences::default(),
     };
