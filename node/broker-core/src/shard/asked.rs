@@ -122,7 +122,7 @@ impl Shard {
         let principal = Some(&*client.principal).filter(|principal| !principal.is_empty());
         Some(Facts {
             client_id: &client.client_id,
-            username: conn.user.as_deref().or(principal),
+            username: conn.user.as_deref().map(AsRef::as_ref).or(principal),
             peer: Some(conn.peer),
         })
     }

@@ -28,6 +28,7 @@ use super::api::{ConnId, HubMail, Output, SessionNo};
 use super::authenticate::Authentication;
 use super::claimant::new_fragment;
 use super::connection::{Conn, Phase};
+use super::due::Due;
 use super::replica::Replica;
 use super::session::Session;
 use super::turn::Effect;
@@ -70,7 +71,7 @@ impl Shard {
         conn.client_id_assigned = connect.client_id.is_empty();
         conn.keep_alive_secs = conn.machine.server_keep_alive().unwrap_or(connect.keep_alive_secs);
         if self.shared.extensions.keep_user() {
-            conn.user = connect.username.map(Into::into);
+            conn.user = connect.username.map(|name| Box::new(name.into()));
         }
         let (principal, proof) = match self.proof_of(id, connect) {
             Ok(claimed) => claimed,
@@ -314,9 +315,9 @@ impl Shard {
         session.expiry_secs = pending.expiry_secs;
         session.protocol_version = pending.version;
         session.will = pending.will;
-        session.will_due = None;
+        session.will_due = Due::NEVER;
         session.disconnected_at = None;
-        session.expires_due = None;
+        session.expires_due = Due::NEVER;
         session.conn = Some(pending.conn);
         let durable = session.is_durable();
         if durable && self.config.mesh && session.entry.is_none() {

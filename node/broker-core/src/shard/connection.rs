@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use verge_model::{ClientKey, Millis, Now, UnixMillis};
+use verge_model::{ClientKey, Now, UnixMillis};
 use verge_mqtt_proto::packet::ping::PINGRESP;
 use verge_mqtt_proto::topic::alias::OutboundAliases;
 use verge_mqtt_proto::{
@@ -16,6 +16,7 @@ use verge_mqtt_proto::{
 use super::admit::Meter;
 use super::api::{ConnId, ConnectionInfo, Output, SessionNo};
 use super::authenticate::Authentication;
+use super::due::Due;
 use super::replay::Replay;
 use super::streams::Streams;
 use super::streams::api::Via;
@@ -56,15 +57,15 @@ pub(super) struct Conn {
     pub(super) auth: Option<Box<Authentication>>,
     /// There once the client is accepted, if what it publishes is metered.
     pub(super) meter: Option<Box<Meter>>,
-    /// The User Name, where something is configured that needs it.
-    pub(super) user: Option<Box<str>>,
+    /// The User Name, where something is configured that needs it. Boxed twice, as above.
+    pub(super) user: Option<Box<Box<str>>>,
     pub(super) replay: Replay,
     pub(super) clean_start: bool,
     /// Whether the client brought no ClientId and was given one.
     pub(super) client_id_assigned: bool,
     pub(super) keep_alive_secs: u16,
     pub(super) connected_at: UnixMillis,
-    armed: Option<Millis>,
+    armed: Due,
 }
 
 impl Conn {
@@ -89,7 +90,7 @@ impl Conn {
             client_id_assigned: false,
             keep_alive_secs: 0,
             connected_at: now.wall,
-            armed: None,
+            armed: Due::NEVER,
         }
     }
 
@@ -259,7 +260,7 @@ impl Shard {
     /// Writes the last of a connection and forgets it.
     pub(super) fn drop_connection(&mut self, id: ConnId) {
         let Some(mut conn) = self.conns.remove(&id) else { return };
-        if let Some(armed) = conn.armed {
+        if let Some(armed) = conn.armed.at() {
             self.timers.remove(&(armed, Timer::Connection(id)));
         }
         let last: Bytes = conn.out.split().freeze();
@@ -279,10 +280,10 @@ impl Shard {
         };
         let Some(due) = due else { return };
         let due = due.max(now.mono);
-        if conn.armed.is_some_and(|armed| armed <= due) {
+        if conn.armed.at().is_some_and(|armed| armed <= due) {
             return;
         }
-        if let Some(armed) = conn.armed.replace(due) {
+        if let Some(armed) = std::mem::replace(&mut conn.armed, due.into()).at() {
             self.timers.remove(&(armed, Timer::Connection(id)));
         }
         self.timers.insert((due, Timer::Connection(id)));
@@ -290,7 +291,7 @@ impl Shard {
 
     pub(super) fn connection_timeout(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.armed = None;
+        conn.armed = Due::NEVER;
         let waiting = conn.phase == Phase::Waiting;
         if self.authentication_timeout(id, now) {
             return;

@@ -18,6 +18,7 @@ use verge_mqtt_proto::session::{Hold, InflightState};
 use super::Shard;
 use super::api::SessionNo;
 use super::deliver::delete_row;
+use super::due::Due;
 use super::session::{Ownership, Sealed, Session, cursor_of, order_of};
 use super::turn::Effect;
 use crate::ledger::Settled;
@@ -142,11 +143,12 @@ impl Shard {
             moves.reminder = None;
         }
         session.outbound.hold(Hold::None);
-        session.will_due = None;
+        session.will_due = Due::NEVER;
         session.disconnected_at = Some(now.wall);
         // Should the new owner never come for it, the log ends as the session would have.
-        session.expires_due =
+        let expires =
             session.expiry_secs.map(|secs| now.mono + Duration::from_secs(u64::from(secs)));
+        session.expires_due = expires.into();
         session.ownership = Ownership::Sealed(Box::new(Sealed {
             to: claim,
             at: now.wall,

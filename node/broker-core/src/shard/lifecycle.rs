@@ -11,6 +11,7 @@ use super::Shard;
 use super::api::{ConnId, HubMail, Output, SessionNo};
 use super::connection::Phase;
 use super::deliver::delete_row;
+use super::due::Due;
 use super::session::{Ownership, Sealed};
 use crate::ledger::Settled;
 
@@ -102,13 +103,14 @@ impl Shard {
             return self.end_session(no, settled, now);
         }
         session.disconnected_at = Some(now.wall);
-        session.expires_due =
+        let expires =
             session.expiry_secs.map(|secs| now.mono + Duration::from_secs(u64::from(secs)));
+        session.expires_due = expires.into();
         if let Some(will) = &session.will {
             let delay = u64::from(will.delay_secs.min(session.expiry_secs.unwrap_or(u32::MAX)));
-            session.will_due = Some(now.mono + Duration::from_secs(delay));
+            session.will_due = (now.mono + Duration::from_secs(delay)).into();
         }
-        let due_now = session.will_due.is_some_and(|due| due <= now.mono);
+        let due_now = session.will_due.at().is_some_and(|due| due <= now.mono);
         if !due_now {
             let record = session.record();
             self.turn.batch.put_session(no.0, &record);
@@ -120,7 +122,7 @@ impl Shard {
 
     fn publish_due_will(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        session.will_due = None;
+        session.will_due = Due::NEVER;
         let Some(will) = session.will.take() else { return };
         let publisher = session.client.author();
         // The record without the Will and the published message are durable together.
@@ -138,7 +140,7 @@ impl Shard {
         self.unroute_streams(no, &session);
         if let Some(will) = session.will.take().filter(|_| !session.is_sealed()) {
             // "when the Session ends" (3.1.3.2.2): a delayed Will is not lost with its session.
-            if session.will_due.is_some() {
+            if session.will_due.at().is_some() {
                 let publisher = session.client.author();
                 self.publish_will(publisher, &will, now);
             }
@@ -171,7 +173,7 @@ impl Shard {
         if let Some(token) = session.moving.routes_token {
             self.settling.remove(&token);
         }
-        if let Some(armed) = session.armed {
+        if let Some(armed) = session.armed.at() {
             self.timers.remove(&(armed, super::Timer::Session(no)));
         }
     }
@@ -179,14 +181,14 @@ impl Shard {
     /// Something about a session is due.
     pub(super) fn session_timeout(&mut self, no: SessionNo, now: Now) {
         if let Some(session) = self.sessions.get_mut(&no) {
-            session.armed = None;
+            session.armed = Due::NEVER;
         }
         let due = |at: Option<verge_model::Millis>| at.is_some_and(|at| at <= now.mono);
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        if due(session.expires_due) && session.conn.is_none() && session.pending.is_none() {
+        if due(session.expires_due.at()) && session.conn.is_none() && session.pending.is_none() {
             return self.end_session(no, Settled::Expired, now);
         }
-        if due(session.will_due) {
+        if due(session.will_due.at()) {
             self.publish_due_will(no, now);
         }
         if self.sessions.get(&no).is_some_and(|session| !session.is_sealed()) {

@@ -25,7 +25,7 @@
 //! | `admit` | whether a PUBLISH is within what was granted |
 //! | `publish` | PUBLISH and its acknowledgements, inward |
 //! | `pass` | QoS 0, inward and outward at once |
-//! | `deliver` | messages owed, outward |
+//! | `deliver`, `owed` | messages owed, outward |
 //! | `replay` | how much is replayed to new subscriptions |
 //! | `redeliver` | what a member of a shared subscription leaves to the others |
 //! | `subscribe`, `subscriptions`, `asked` | SUBSCRIBE, UNSUBSCRIBE; filters and topics with prefixes |
@@ -51,11 +51,13 @@ mod connect;
 mod connection;
 mod delayed;
 mod deliver;
+mod due;
 mod giver;
 mod lifecycle;
 mod listener;
 mod moving;
 mod open;
+mod owed;
 mod own;
 mod pass;
 mod publish;
@@ -407,10 +409,10 @@ impl Shard {
     fn arm(&mut self, no: SessionNo) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let Some(due) = session.next_deadline() else { return };
-        if session.armed.is_some_and(|armed| armed <= due) {
+        if session.armed.at().is_some_and(|armed| armed <= due) {
             return;
         }
-        if let Some(armed) = session.armed.replace(due) {
+        if let Some(armed) = std::mem::replace(&mut session.armed, due.into()).at() {
             self.timers.remove(&(armed, Timer::Session(no)));
         }
         self.timers.insert((due, Timer::Session(no)));

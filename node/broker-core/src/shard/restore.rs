@@ -22,6 +22,7 @@ use super::Shard;
 use super::api::{SessionNo, ShardIndex};
 use super::claimant::SEEN_BEYOND_LINGER;
 pub use super::delayed::RestoredDelayed;
+use super::due::Due;
 use super::giver::REMINDER_FIRST;
 use super::moving::Fragment;
 use super::redeliver::share_of;
@@ -278,20 +279,21 @@ impl Shard {
         // What the client had when the node went down is over: its connection was lost then.
         let since = record.disconnected_at.unwrap_or(now.wall);
         session.disconnected_at = Some(since);
-        session.expires_due = session.expiry_secs.map(|secs| {
+        let expires = session.expiry_secs.map(|secs| {
             let whole = std::time::Duration::from_secs(u64::from(secs));
             now.mono + whole.saturating_sub(now.wall.since(since))
         });
+        session.expires_due = expires.into();
         if let Some(will) = &session.will {
-            session.will_due =
-                Some(now.mono + std::time::Duration::from_secs(u64::from(will.delay_secs)));
+            let delay = std::time::Duration::from_secs(u64::from(will.delay_secs));
+            session.will_due = (now.mono + delay).into();
         }
         match record.state {
             SessionState::Open => {
                 self.open.insert(&record.client, no);
             }
             SessionState::Sealed { to, sealed_at } => {
-                session.will_due = None;
+                session.will_due = Due::NEVER;
                 session.ownership = Ownership::Sealed(Box::new(Sealed {
                     to,
                     at: sealed_at,

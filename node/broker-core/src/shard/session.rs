@@ -10,16 +10,16 @@ use verge_mesh_proto::handover::Cursor;
 use verge_model::{Claim, ClientKey, MessageId, Millis, Now, UnixMillis};
 use verge_mqtt_proto::TopicFilter;
 use verge_mqtt_proto::message::Message;
-use verge_mqtt_proto::session::{
-    Hold, Inbound, OrderKey, Outbound, OutboundLimits, StreamTag, Will,
-};
+use verge_mqtt_proto::session::{Hold, Inbound, OrderKey, OutboundLimits, StreamTag, Will};
 use verge_mqtt_proto::topic::share::SHARE_PREFIX;
 use verge_storage::key::LANE_IMPORTED;
 use verge_storage::record::{FragmentRecord, SessionRecord, SessionState};
 
 use super::api::{ConnId, SessionNo, ShardConfig};
 use super::connect::PendingConnect;
+use super::due::Due;
 use super::moving::{Fragment, Moving};
+use super::owed::Owed;
 use super::replica::Replica;
 use super::streams::session::SessionStreams;
 use super::subscriptions::Subscriptions;
@@ -74,10 +74,10 @@ pub(crate) struct Session {
     pub(crate) pending: Option<Box<PendingConnect>>,
     pub(crate) will: Option<Box<Will>>,
     /// When the Will is published, unless the client is back before.
-    pub(crate) will_due: Option<Millis>,
+    pub(crate) will_due: Due,
     pub(crate) disconnected_at: Option<UnixMillis>,
     /// When the session ends, if nobody connects.
-    pub(crate) expires_due: Option<Millis>,
+    pub(crate) expires_due: Due,
     /// Those of the control stream, and those that were made on other streams of an earlier
     /// connection.
     pub(crate) subscriptions: Subscriptions,
@@ -85,7 +85,7 @@ pub(crate) struct Session {
     pub(in crate::shard) streams: Option<Box<SessionStreams>>,
     /// What the homes of the session are told; absent where no other node exists.
     pub(crate) entry: Option<Box<Replica>>,
-    pub(crate) outbound: Outbound,
+    pub(crate) outbound: Owed,
     pub(crate) inbound: Inbound,
     pub(crate) ownership: Ownership,
     /// What it keeps while logs of it are on their way.
@@ -94,7 +94,7 @@ pub(crate) struct Session {
     #[allow(clippy::box_collection, reason = "a session that nothing was settled of has a word")]
     settled: Option<Box<VecDeque<(UnixMillis, MessageId)>>>,
     /// The timer that stands for this session.
-    pub(crate) armed: Option<Millis>,
+    pub(crate) armed: Due,
 }
 
 impl Session {
@@ -120,18 +120,18 @@ impl Session {
             conn: None,
             pending: None,
             will: None,
-            will_due: None,
+            will_due: Due::NEVER,
             disconnected_at: None,
-            expires_due: None,
+            expires_due: Due::NEVER,
             subscriptions: Subscriptions::default(),
             streams: None,
             entry: None,
-            outbound: Outbound::new(claim.epoch, limits),
+            outbound: Owed::new(claim.epoch, limits),
             inbound: Inbound::default(),
             ownership: Ownership::Open,
             moving: Moving::default(),
             settled: None,
-            armed: None,
+            armed: Due::NEVER,
         }
     }
 
@@ -265,8 +265,8 @@ impl Session {
         let reminder = self.moving.reminder.map(|(at, _)| at);
         let put = self.entry.as_ref().and_then(|replica| replica.due());
         let fixed = [
-            self.will_due,
-            self.expires_due,
+            self.will_due.at(),
+            self.expires_due.at(),
             self.moving.hold_until,
             sealed,
             pending,

@@ -24,20 +24,23 @@ pub enum Receipt {
 #[derive(Debug, Clone, Default)]
 pub struct Inbound {
     /// Ascending. Clients count upwards and release in order, so that most come and go at the ends.
-    received: VecDeque<PacketId>,
+    /// There once the client has published at QoS 2.
+    #[allow(clippy::box_collection, reason = "most clients never do, and have a word for it")]
+    received: Option<Box<VecDeque<PacketId>>>,
 }
 
 impl Inbound {
     /// Notes a QoS 2 PUBLISH. The caller stores the id in the same batch as the message.
     pub fn handle_publish(&mut self, id: PacketId) -> Receipt {
-        if self.received.back().is_none_or(|last| *last < id) {
-            self.received.push_back(id);
+        let received = self.received.get_or_insert_default();
+        if received.back().is_none_or(|last| *last < id) {
+            received.push_back(id);
             return Receipt::Fresh;
         }
-        match self.received.binary_search(&id) {
+        match received.binary_search(&id) {
             Ok(_) => Receipt::Again,
             Err(place) => {
-                self.received.insert(place, id);
+                received.insert(place, id);
                 Receipt::Fresh
             }
         }
@@ -46,8 +49,9 @@ impl Inbound {
     /// Notes a PUBREL; false if no message with this id was pending (answered with 0x92 in
     /// MQTT 5.0). The caller deletes the stored id before it answers.
     pub fn handle_pubrel(&mut self, id: PacketId) -> bool {
-        let place = self.received.binary_search(&id);
-        place.is_ok_and(|place| self.received.remove(place).is_some())
+        let Some(received) = &mut self.received else { return false };
+        let place = received.binary_search(&id);
+        place.is_ok_and(|place| received.remove(place).is_some())
     }
 
     /// Takes back a PUBLISH that could not be stored, so that its retransmission is fresh.
@@ -57,19 +61,19 @@ impl Inbound {
 
     /// The pending ids, ascending.
     pub fn iter(&self) -> impl Iterator<Item = PacketId> {
-        self.received.iter().copied()
+        self.received.iter().flat_map(|received| received.iter().copied())
     }
 
     /// How many ids are pending.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.received.len()
+        self.received.as_ref().map_or(0, |received| received.len())
     }
 
     /// Whether none is pending.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.received.is_empty()
+        self.len() == 0
     }
 }
 
@@ -78,7 +82,7 @@ impl FromIterator<PacketId> for Inbound {
         let mut received: Vec<_> = ids.into_iter().collect();
         received.sort_unstable();
         received.dedup();
-        Self { received: received.into() }
+        Self { received: (!received.is_empty()).then(|| Box::new(received.into())) }
     }
 }
 

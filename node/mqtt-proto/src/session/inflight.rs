@@ -24,6 +24,11 @@ pub(super) struct InflightList {
 }
 
 impl InflightList {
+    /// Nothing.
+    pub(super) const fn new() -> Self {
+        Self { entries: VecDeque::new(), ids: VecDeque::new(), mixed: false, unsent_from: 0 }
+    }
+
     /// Puts an entry where its order says.
     pub(super) fn insert(&mut self, id: PacketId, inflight: Inflight) {
         let order = inflight.entry.order;

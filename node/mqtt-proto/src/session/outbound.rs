@@ -155,13 +155,13 @@ pub struct Outbound {
 impl Outbound {
     /// An empty queue of the owner with this epoch.
     #[must_use]
-    pub fn new(epoch: Epoch, limits: OutboundLimits) -> Self {
+    pub const fn new(epoch: Epoch, limits: OutboundLimits) -> Self {
         Self {
             limits,
             ids: PacketIds::new(epoch),
             older: VecDeque::new(),
             queue: VecDeque::new(),
-            inflight: InflightList::default(),
+            inflight: InflightList::new(),
             receive_maximum: 0,
             outstanding: 0,
             held: Hold::None,

@@ -22,7 +22,7 @@ pub const BAND_IDS: u16 = 16_383;
 impl PacketIds {
     /// The ids of the owner with this epoch.
     #[must_use]
-    pub fn new(epoch: Epoch) -> Self {
+    pub const fn new(epoch: Epoch) -> Self {
         Self { band: (epoch % 4) as u16, next: 1 }
     }
 
