@@ -233,23 +233,7 @@ pub trait Encode: Sized {
     ///
     /// The packet cannot be written in this version; `out` is as before.
     fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) -> Result<usize, EncodeError> {
-        let packet_type = self.packet_type();
-        let measure = self.measure(version);
-        if measure.has_overlong_field() {
-            return Err(EncodeError::FieldTooLong);
-        }
-        if !packet_type.exists_in(version) {
-            return Err(EncodeError::NotInVersion(packet_type));
-        }
-        let size = 1 + varint::encoded_len(measure.len()) + measure.len();
-        if measure.len() > MQTT_REMAINING_LENGTH_MAX {
-            return Err(EncodeError::PacketTooLarge { size, limit: PACKET_BYTES_MAX });
-        }
-        out.reserve(size);
-        out.put_u8(packet_type.number() << 4 | self.flags());
-        varint::write(out, measure.len());
-        self.write_body(version, out);
-        Ok(size)
+        encode(self, version, out)
     }
 
     /// As [`encode`](Self::encode), for a receiver that accepts packets of at most `limit` bytes.
@@ -264,12 +248,47 @@ pub trait Encode: Sized {
         limit: usize,
         out: &mut BytesMut,
     ) -> Result<usize, EncodeError> {
-        let size = self.encoded_len(version);
-        if size <= limit {
-            return self.encode(version, out);
-        }
-        let trimmed = self.trimmed().filter(|trimmed| trimmed.encoded_len(version) <= limit);
-        let trimmed = trimmed.ok_or(EncodeError::PacketTooLarge { size, limit })?;
-        trimmed.encode(version, out)
+        encode_within(self, version, limit, out)
     }
+}
+
+/// [`Encode::encode`] for any packet: measured, then written.
+pub(crate) fn encode<P: Encode>(
+    packet: &P,
+    version: ProtocolVersion,
+    out: &mut BytesMut,
+) -> Result<usize, EncodeError> {
+    let packet_type = packet.packet_type();
+    let measure = packet.measure(version);
+    if measure.has_overlong_field() {
+        return Err(EncodeError::FieldTooLong);
+    }
+    if !packet_type.exists_in(version) {
+        return Err(EncodeError::NotInVersion(packet_type));
+    }
+    let size = 1 + varint::encoded_len(measure.len()) + measure.len();
+    if measure.len() > MQTT_REMAINING_LENGTH_MAX {
+        return Err(EncodeError::PacketTooLarge { size, limit: PACKET_BYTES_MAX });
+    }
+    out.reserve(size);
+    out.put_u8(packet_type.number() << 4 | packet.flags());
+    varint::write(out, measure.len());
+    packet.write_body(version, out);
+    Ok(size)
+}
+
+/// [`Encode::encode_within`] for any packet.
+pub(crate) fn encode_within<P: Encode>(
+    packet: &P,
+    version: ProtocolVersion,
+    limit: usize,
+    out: &mut BytesMut,
+) -> Result<usize, EncodeError> {
+    let size = packet.encoded_len(version);
+    if size <= limit {
+        return packet.encode(version, out);
+    }
+    let trimmed = packet.trimmed().filter(|trimmed| trimmed.encoded_len(version) <= limit);
+    let trimmed = trimmed.ok_or(EncodeError::PacketTooLarge { size, limit })?;
+    trimmed.encode(version, out)
 }

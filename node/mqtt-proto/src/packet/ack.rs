@@ -1,15 +1,17 @@
 //! PUBACK, PUBREC, PUBREL and PUBCOMP (3.4 to 3.7): one form, four meanings.
 
+use bytes::BytesMut;
+
 use super::PacketType;
 use super::fields::PacketId;
-use crate::codec::error::DecodeError;
+use crate::codec::error::{DecodeError, EncodeError};
 use crate::codec::property::{
     PropertyId, PropertyOwner, Section, UserProperties, WriteProperties, put_str,
     put_user_properties, write_section,
 };
 use crate::codec::reason_code::ReasonCode;
 use crate::codec::string::{Measure, Reader, Sink};
-use crate::codec::{Encode, ProtocolVersion};
+use crate::codec::{Encode, ProtocolVersion, encode_within};
 
 /// Which acknowledgement of a PUBLISH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +60,9 @@ impl AckKind {
         }
     }
 }
+
+/// Bytes of an acknowledgement that is its identifier alone.
+const SHORT_BYTES: usize = 4;
 
 /// What every response may say in words. Left out towards a client that set Request Problem
 /// Information to 0, and where the packet would be too large.
@@ -167,6 +172,22 @@ impl Encode for Ack<'_> {
         if has_properties {
             write_section(out, &self.properties);
         }
+    }
+
+    /// Nearly all are their identifier alone, and fit into any limit.
+    fn encode_within(
+        &self,
+        version: ProtocolVersion,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<usize, EncodeError> {
+        if self.is_short(version) && limit >= SHORT_BYTES {
+            let [high, low] = self.packet_id.get().to_be_bytes();
+            let first = self.packet_type().number() << 4 | self.flags();
+            out.extend_from_slice(&[first, 2, high, low]);
+            return Ok(SHORT_BYTES);
+        }
+        encode_within(self, version, limit, out)
     }
 
     fn trimmed(&self) -> Option<Self> {

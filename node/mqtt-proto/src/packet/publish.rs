@@ -8,6 +8,7 @@ use std::ops::Deref;
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
+use verge_model::limits::MQTT_REMAINING_LENGTH_MAX;
 
 use super::PacketType;
 use super::fields::{PacketId, QoS};
@@ -18,7 +19,9 @@ use crate::codec::property::{
     write_section,
 };
 use crate::codec::string::{Measure, Reader, Sink};
-use crate::codec::{DecodeLimits, Encode, ProtocolVersion};
+use crate::codec::{
+    DecodeLimits, Encode, PACKET_BYTES_MAX, ProtocolVersion, encode, encode_within, varint,
+};
 use crate::topic::name::check_topic_name;
 
 const RETAIN: u8 = 0b0001;
@@ -88,6 +91,55 @@ impl<'a> Publish<'a> {
         let payload = reader.take_rest();
         let retain = flags & RETAIN != 0;
         Ok(Self { dup, qos, retain, topic, packet_id, properties, payload })
+    }
+}
+
+impl Publish<'_> {
+    /// Whether there are no properties to write.
+    fn is_plain(&self, version: ProtocolVersion) -> bool {
+        !version.is_v5() || self.properties.is_empty()
+    }
+
+    /// Writes a packet without properties: most are, so it is put together without being measured
+    /// and written field by field.
+    fn encode_plain(
+        &self,
+        version: ProtocolVersion,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<usize, EncodeError> {
+        let topic_bytes = u16::try_from(self.topic.len()).map_err(|_| EncodeError::FieldTooLong)?;
+        // What stands between topic and payload: packet identifier, length of properties.
+        let mut middle = [0; 3];
+        let mut middle_bytes = 0;
+        if let Some(packet_id) = self.packet_id {
+            middle[..2].copy_from_slice(&packet_id.get().to_be_bytes());
+            middle_bytes = 2;
+        }
+        middle_bytes += usize::from(version.is_v5());
+        let remaining = 2 + self.topic.len() + middle_bytes + self.payload.len();
+        let size = 1 + varint::encoded_len(remaining) + remaining;
+        let limit = limit.min(PACKET_BYTES_MAX);
+        if size > limit || remaining > MQTT_REMAINING_LENGTH_MAX {
+            return Err(EncodeError::PacketTooLarge { size, limit });
+        }
+        // Type and flags, the Remaining Length, the length of the topic.
+        let mut head = [0; 7];
+        head[0] = PacketType::Publish.number() << 4 | self.flags();
+        let (mut at, mut rest) = (1, remaining);
+        while rest > 0x7f {
+            head[at] = (rest & 0x7f) as u8 | 0x80;
+            rest >>= 7;
+            at += 1;
+        }
+        head[at] = rest as u8;
+        head[at + 1..at + 3].copy_from_slice(&topic_bytes.to_be_bytes());
+        out.reserve(size);
+        out.extend_from_slice(&head[..at + 3]);
+        out.extend_from_slice(self.topic.as_bytes());
+        out.extend_from_slice(&middle[..middle_bytes]);
+        out.extend_from_slice(self.payload);
+        Ok(size)
     }
 }
 
@@ -177,6 +229,25 @@ impl Encode for Publish<'_> {
         out.put_slice(self.payload);
     }
 
+    fn encode(&self, version: ProtocolVersion, out: &mut BytesMut) -> Result<usize, EncodeError> {
+        if self.is_plain(version) {
+            return self.encode_plain(version, PACKET_BYTES_MAX, out);
+        }
+        encode(self, version, out)
+    }
+
+    fn encode_within(
+        &self,
+        version: ProtocolVersion,
+        limit: usize,
+        out: &mut BytesMut,
+    ) -> Result<usize, EncodeError> {
+        if self.is_plain(version) {
+            return self.encode_plain(version, limit, out);
+        }
+        encode_within(self, version, limit, out)
+    }
+
     /// Most messages have no properties, and need not be measured by parts.
     fn measure(&self, version: ProtocolVersion) -> Measure {
         if version.is_v5() && !self.properties.is_empty() {
@@ -220,6 +291,9 @@ impl OwnedPublishProperties {
 
 impl From<&PublishProperties<'_>> for OwnedPublishProperties {
     fn from(borrowed: &PublishProperties<'_>) -> Self {
+        if borrowed.is_empty() {
+            return Self::default();
+        }
         Self {
             payload_format_indicator: borrowed.payload_format_indicator,
             content_type: borrowed.content_type.map(Into::into),

@@ -89,7 +89,8 @@ pub(crate) fn check_topic_name(text: &str, levels_max: usize) -> Result<(), Deco
     if memchr2(b'+', b'#', bytes).is_some() {
         return Err(DecodeError::TopicNameWildcard);
     }
-    if level::count(text) > levels_max {
+    // A short name cannot have too many.
+    if bytes.len() >= levels_max && level::count(text) > levels_max {
         return Err(DecodeError::TopicNameLevels);
     }
     Ok(())
