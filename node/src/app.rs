@@ -164,7 +164,7 @@ impl Node {
         let (writer, writing) = Writer::spawn(Arc::clone(&store), WRITER_QUEUE_MAX);
         threads.writer = Some(writing);
         let mailboxes = Mailboxes {
-            shards: (0..count).map(|_| ShardMailbox::new()).collect(),
+            shards: (0..count).map(|_| ShardMailbox::new(settings::shard_mail(&config))).collect(),
             hub: HubMailbox::default(),
         };
         let view = Arc::new(ArcSwap::from_pointee(MeshView::default()));

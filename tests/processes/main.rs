@@ -29,6 +29,7 @@ mod rate;
 mod reload;
 mod single;
 mod site;
+mod slow;
 mod time;
 mod tls_names;
 mod users;

@@ -23,6 +23,7 @@ pub mod hub;
 pub mod ledger;
 pub mod meter;
 pub mod planner;
+pub mod pressure;
 pub mod record;
 pub mod retained;
 pub mod router;

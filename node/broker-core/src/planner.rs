@@ -28,8 +28,9 @@ use crate::topics::{Topic, Topics};
 /// every time; two nodes that each think so of the other must come to an end.
 const HOPS_MAX: u8 = 4;
 
-/// Deliveries of one message, by shard.
-pub type Deliveries = SmallVec<[(ShardIndex, Delivery); 2]>;
+/// Deliveries of one message, by shard. Most messages have one; more room would be moved with it at
+/// every step.
+pub type Deliveries = SmallVec<[(ShardIndex, Delivery); 1]>;
 
 /// What a plan came to.
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ pub struct Plan {
     pub deliveries: Deliveries,
     /// Copies for other nodes that no disk holds: a message of QoS 0, encoded as a
     /// [`ForwardRecord`].
-    pub transients: SmallVec<[(NodeKey, Class, Bytes); 2]>,
+    pub transients: Vec<(NodeKey, Class, Bytes)>,
     /// Whether the batch holds rows for this message.
     pub stored: bool,
     /// Sessions and nodes that get the message.

@@ -2,7 +2,7 @@
 //!
 //! Publishers repeat their topics. An answer of the router holds until a subscription changes, so
 //! it is asked again only when its [generation](crate::router::Router::generation) has moved on, or
-//! when the answer varies with the publisher or with a group's turn.
+//! when the answer varies with the publisher or with what a group remembers.
 
 use std::fmt;
 
@@ -77,6 +77,8 @@ impl Topics {
             let origin = if stays { Origin::Node } else { Origin::Here };
             shared.router.matches(name, origin, publisher, &mut topic.matches);
             topic.generation = generation;
+        } else {
+            topic.matches.take_turns(shared.router.pressure());
         }
         topic
     }
@@ -147,6 +149,17 @@ mod tests {
         subscribe(&shared, "$share/g/a", 2);
         let turns: Vec<_> = (0..4).flat_map(|_| sessions(&mut topics, &shared, "a")).collect();
         assert_eq!(turns, [1, 2, 1, 2]);
+        // The router is asked again only for what is not known of the group itself.
+        let topic = topics.take("a", &"p".into(), &shared);
+        assert!(!topic.matches.varies);
+        topics.keep(topic);
+        shared.router.set_online(SessionNo(1), [filter("$share/g/a")].iter(), false);
+        let turns: Vec<_> = (0..2).flat_map(|_| sessions(&mut topics, &shared, "a")).collect();
+        assert_eq!(turns, [2, 2], "who is away has none while another is there");
+        subscribe(&shared, "#", 3);
+        assert_eq!(sessions(&mut topics, &shared, "a"), [2, 3], "beside a subscription of its own");
+        shared.router.unsubscribe(&filter("$share/g/a"), SessionNo(2), StreamTag::CONTROL);
+        assert_eq!(sessions(&mut topics, &shared, "a"), [1, 3]);
     }
 
     #[test]

@@ -311,6 +311,7 @@ async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {
     let mut counters = admin.shared.counters.snapshot().metrics();
     counters.extend(admin.shared.ledger.snapshot().metrics());
     counters.extend(admin.shared.extensions.counts.metrics());
+    counters.extend(admin.shared.router.pressure().metrics());
     let mesh = admin.mesh.load();
     counters.extend(mesh.metrics());
     let writer = admin.writer.counts();

@@ -15,6 +15,7 @@ use verge_storage::Identity;
 
 use crate::config::Config;
 use crate::mesh::links::advertised;
+use crate::shard::mailbox::{SHARD_MAIL_MAX, SHARD_MAIL_PART};
 
 /// Memtables a node's write memory is divided into.
 const MEMTABLES: usize = 4;
@@ -81,8 +82,14 @@ pub(super) fn shard(
             payload_format_checked: session.payload_format_checked,
             publish_rate_max: session.publish_rate_max,
             publish_bytes_rate_max: session.publish_bytes_rate_max,
+            publisher_hold_max: queue.publisher_hold_max.0.0,
         },
     }
+}
+
+/// How much mail for a shard may wait.
+pub(super) fn shard_mail(config: &Config) -> usize {
+    (config.queue.messages_max / SHARD_MAIL_PART).clamp(1, SHARD_MAIL_MAX)
 }
 
 /// How many retained messages are kept.

@@ -1,6 +1,7 @@
 //! What a configuration must fulfil as a whole, beyond each value by itself.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use verge_model::Role;
 use verge_mqtt_proto::TopicName;
@@ -16,6 +17,9 @@ const SHARDS_MAX: u16 = 256;
 
 /// Smallest largest packet: a CONNECT with everything a plain client sends.
 const PACKET_BYTES_MAX_LEAST: usize = 1_024;
+
+/// Longest hold of publishers: below what their clients take for the loss of a connection.
+const PUBLISHER_HOLD_MOST: Duration = Duration::from_secs(10);
 
 /// Checks what no single value shows.
 ///
@@ -57,6 +61,14 @@ fn numbers(config: &Config) -> Result<(), ConfigError> {
         if value == 0 {
             return wrong(format!("{key} = 0: at least 1"));
         }
+    }
+    let hold = config.queue.publisher_hold_max.0.0;
+    if hold > PUBLISHER_HOLD_MOST {
+        return wrong(format!(
+            "queue.publisher_hold_max = \"{}\": at most {} s",
+            config.queue.publisher_hold_max.0,
+            PUBLISHER_HOLD_MOST.as_secs()
+        ));
     }
     if let Some(text) = &session.response_information
         && TopicName::parse(text).is_err()
@@ -245,6 +257,8 @@ mod tests {
             (&["session.qos_max=3"], "session.qos_max = 3"),
             (&["session.response_information=a/#"], "session.response_information = \"a/#\": not"),
             (&["queue.messages_max=0"], "queue.messages_max = 0: at least 1"),
+            (&["queue.publisher_hold_max=0s"], ""),
+            (&["queue.publisher_hold_max=11s"], "queue.publisher_hold_max = \"11s\": at most 10 s"),
             (&["session.subscriptions_max=0"], "session.subscriptions_max = 0: at least 1"),
             (&["retained.messages_max=0"], "retained.messages_max = 0: at least 1"),
             (&["retained.bytes_max=0"], "retained.bytes_max = 0: at least 1"),

@@ -47,6 +47,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ("queue.messages_max", "messages kept for a session"),
     ("queue.bytes_max", "bytes kept for a session"),
     ("queue.output_bytes_high", "bytes waiting for a slow connection before its queue stops"),
+    (
+        "queue.publisher_hold_max",
+        "time publishers wait for a subscriber whose queue is half full; 0s drops what finds it full",
+    ),
     ("retained.messages_max", "topics with a retained message; for one more, 0x97 is answered"),
     ("retained.bytes_max", "bytes of retained messages; for more, 0x97 is answered"),
     (

@@ -74,6 +74,7 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             messages_max: pick(10_000, 100_000),
             bytes_max: pick(16 * MIB, 128 * MIB),
             output_bytes_high: 256 * 1024,
+            publisher_hold_max: secs(1),
         },
         retained: RetainedSection {
             messages_max: pick(100_000, 1_000_000),

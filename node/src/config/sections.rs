@@ -287,6 +287,8 @@ pub struct QueueSection {
     pub bytes_max: usize,
     /// Bytes in a connection's output above which its queue waits.
     pub output_bytes_high: usize,
+    /// How long publishers wait for a subscriber whose queue is half full.
+    pub publisher_hold_max: Text<Span>,
 }
 
 /// `[handover]`

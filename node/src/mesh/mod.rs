@@ -35,7 +35,7 @@ use self::view::MeshView;
 use crate::app::Alarm;
 use crate::clock::Clock;
 use crate::config::sections::UplinkSection;
-use crate::shard::mailbox::Mailbox;
+use crate::shard::mailbox::{HUB_MAIL_MAX, Mailbox, Weigh};
 use crate::shard::{Mailboxes, on_this_thread};
 use crate::uplink::Uplink;
 
@@ -59,8 +59,20 @@ pub enum HubDone {
 }
 
 /// The mesh thread's mailbox.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct HubMailbox(Mailbox<HubItem, HubDone>);
+
+impl Weigh for HubItem {
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+impl Default for HubMailbox {
+    fn default() -> Self {
+        Self(Mailbox::new(HUB_MAIL_MAX))
+    }
+}
 
 impl HubMailbox {
     /// Moves mail into the box while there is room.

@@ -10,30 +10,47 @@ use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
 
-/// Mail for one shard or the hub that waits to be read; a turn reads all of it, so this is what may
-/// arrive during the longest turn.
-pub const MAILBOX_MAX: usize = 16_384;
+/// Mail for the hub that waits to be read; a turn reads all of it, so this is what may arrive during
+/// the longest turn.
+pub const HUB_MAIL_MAX: usize = 16_384;
+
+/// Most mail for one shard that waits to be read. What is under way to a session when its queue is
+/// half full must fit into the other half, twice: once in the box, once taken out of it.
+pub const SHARD_MAIL_MAX: usize = 1_024;
+
+/// The part of a session's queue that may wait in a mailbox, if that is less.
+pub const SHARD_MAIL_PART: usize = 8;
+
+/// Something that takes room in a mailbox.
+pub trait Weigh {
+    /// How much.
+    fn weight(&self) -> usize;
+}
 
 /// A mailbox for mail `M` and completions `C`.
 #[derive(Debug)]
 pub struct Mailbox<M, C> {
     // Held while queues are swapped or appended to, never while mail is handled.
     inner: Arc<Mutex<Inner<M, C>>>,
+    /// What may wait in it, by weight; the last piece may pass it.
+    max: usize,
 }
 
 #[derive(Debug)]
 struct Inner<M, C> {
     mail: VecDeque<M>,
+    weight: usize,
     completions: VecDeque<C>,
     reader: Option<Waker>,
 }
 
-impl<M, C> Mailbox<M, C> {
-    /// An empty mailbox. Clones are the same one.
+impl<M: Weigh, C> Mailbox<M, C> {
+    /// An empty mailbox for mail of this weight. Clones are the same one.
     #[must_use]
-    pub fn new() -> Self {
-        let inner = Inner { mail: VecDeque::new(), completions: VecDeque::new(), reader: None };
-        Self { inner: Arc::new(Mutex::new(inner)) }
+    pub fn new(max: usize) -> Self {
+        let inner =
+            Inner { mail: VecDeque::new(), weight: 0, completions: VecDeque::new(), reader: None };
+        Self { inner: Arc::new(Mutex::new(inner)), max }
     }
 
     /// Moves mail from the front of `mail` into the box while there is room. What remains in `mail`
@@ -43,8 +60,12 @@ impl<M, C> Mailbox<M, C> {
             return;
         }
         let mut inner = self.inner.lock();
-        let room = MAILBOX_MAX.saturating_sub(inner.mail.len()).min(mail.len());
-        inner.mail.extend(mail.drain(..room));
+        while inner.weight < self.max
+            && let Some(piece) = mail.pop_front()
+        {
+            inner.weight += piece.weight();
+            inner.mail.push_back(piece);
+        }
         wake(inner.reader.take());
     }
 
@@ -52,6 +73,7 @@ impl<M, C> Mailbox<M, C> {
     /// process itself.
     pub fn put(&self, mail: M) {
         let mut inner = self.inner.lock();
+        inner.weight += mail.weight();
         inner.mail.push_back(mail);
         wake(inner.reader.take());
     }
@@ -73,6 +95,7 @@ impl<M, C> Mailbox<M, C> {
         debug_assert!(mail.is_empty() && completions.is_empty());
         let mut inner = self.inner.lock();
         std::mem::swap(&mut inner.mail, mail);
+        inner.weight = 0;
         std::mem::swap(&mut inner.completions, completions);
         match &mut inner.reader {
             Some(reader) => reader.clone_from(cx.waker()),
@@ -89,13 +112,7 @@ fn wake(reader: Option<Waker>) {
 
 impl<M, C> Clone for Mailbox<M, C> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
-    }
-}
-
-impl<M, C> Default for Mailbox<M, C> {
-    fn default() -> Self {
-        Self::new()
+        Self { inner: Arc::clone(&self.inner), max: self.max }
     }
 }
 
@@ -105,6 +122,12 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
+
+    impl Weigh for usize {
+        fn weight(&self) -> usize {
+            *self
+        }
+    }
 
     #[derive(Default)]
     struct Bell(AtomicUsize);
@@ -120,7 +143,7 @@ mod tests {
         let bell = Arc::new(Bell::default());
         let waker = Waker::from(Arc::clone(&bell));
         let mut cx = Context::from_waker(&waker);
-        let mailbox = Mailbox::<u32, u32>::new();
+        let mailbox = Mailbox::<usize, u32>::new(10);
         let (mut mail, mut completions) = (VecDeque::new(), VecDeque::new());
         mailbox.take(&mut cx, &mut mail, &mut completions);
         mailbox.put(1);
@@ -133,9 +156,15 @@ mod tests {
 
     #[test]
     fn a_full_box_leaves_the_rest_with_the_sender() {
-        let mailbox = Mailbox::<usize, ()>::new();
-        let mut mail: VecDeque<usize> = (0..MAILBOX_MAX + 2).collect();
+        let mailbox = Mailbox::<usize, ()>::new(10);
+        let mut mail = VecDeque::from([4, 4, 40, 4, 1]);
         mailbox.put_all(&mut mail);
-        assert_eq!(mail, [MAILBOX_MAX, MAILBOX_MAX + 1]);
+        assert_eq!(mail, [4, 1], "as heavy as the last one is");
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut taken = VecDeque::new();
+        mailbox.take(&mut cx, &mut taken, &mut VecDeque::new());
+        assert_eq!(taken, [4, 4, 40]);
+        mailbox.put_all(&mut mail);
+        assert!(mail.is_empty(), "there is room when it was read");
     }
 }

@@ -31,7 +31,7 @@ use verge_broker_core::shard::api::{Mail, ShardIndex, Ticket};
 use verge_storage::StoreError;
 use verge_storage_rocksdb::WriterHandle;
 
-use self::mailbox::Mailbox;
+use self::mailbox::{Mailbox, Weigh};
 use self::turn::Driver;
 use crate::app::{Alarm, Opening};
 use crate::authn::PasswordThreads;
@@ -48,6 +48,12 @@ const DRAIN: Duration = Duration::from_secs(3);
 
 /// A piece of mail for a shard.
 pub struct ShardMail(pub Mail);
+
+impl Weigh for ShardMail {
+    fn weight(&self) -> usize {
+        self.0.weight()
+    }
+}
 
 /// A commit that came back to its shard.
 pub type Completion = (Ticket, Result<(), StoreError>);

@@ -85,6 +85,8 @@ pub(super) struct Driver {
     commits: usize,
     /// Connections that would read if the shard were not congested.
     paused: Vec<ConnId>,
+    /// Those whose bytes would be taken.
+    unfed: VecDeque<ConnId>,
     stopping: bool,
 }
 
@@ -118,6 +120,7 @@ impl Driver {
             refused: None,
             commits: 0,
             paused: Vec::new(),
+            unfed: VecDeque::new(),
             stopping: false,
         }
     }
@@ -137,7 +140,8 @@ impl Driver {
 
     /// Whether other parts of the node cannot keep up with what this shard gives them.
     fn is_congested(&self) -> bool {
-        self.refused.is_some()
+        self.core.is_turn_full()
+            || self.refused.is_some()
             || self.commits >= COMMITS_MAX
             || !self.hub_out.is_empty()
             || self.mail_out.iter().any(|mail| !mail.is_empty())
@@ -240,6 +244,7 @@ impl Driver {
             self.core.end_turn(now);
             self.run_outputs(now);
             self.send_mail();
+            self.feed_waiting(now);
             self.flush(now);
             if !self.again && self.own_mail.is_empty() {
                 break;
@@ -320,11 +325,7 @@ impl Driver {
                     self.mail_out[usize::from(to.0)].push_back(ShardMail(mail));
                 }
                 Output::Hub(mail) => self.hub_out.push_back(HubItem::Mail(mail)),
-                Output::Feed(conn) => {
-                    self.feed(conn, now);
-                    self.wake_reader(conn);
-                    self.again = true;
-                }
+                Output::Feed(conn) => self.unfed.push_back(conn),
                 Output::FeedStream { conn, .. } => self.wake_reader(conn),
                 Output::CloseStream { conn, stream, last, code } => {
                     self.close_stream(conn, stream, last, code, now);
@@ -335,6 +336,18 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Gives the core what it would not take before, while others can take what comes of it.
+    fn feed_waiting(&mut self, now: Now) {
+        while !self.is_congested()
+            && let Some(conn) = self.unfed.pop_front()
+        {
+            self.feed(conn, now);
+            self.wake_reader(conn);
+            self.again = true;
+        }
+        self.again |= !self.unfed.is_empty() && self.core.is_turn_full();
     }
 
     fn check_password(&self, conn: ConnId, check: PasswordCheck) {

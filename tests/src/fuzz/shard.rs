@@ -5,11 +5,12 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use verge_broker_core::rule::TopicRules;
 use verge_broker_core::shard::api::{
     Answer, ConnId, ConnectionInfo, Mail, Output, Query, ShardConfig, StreamEnd, StreamKind,
-    StreamNo, Ticket,
+    StreamNo, Terms, Ticket,
 };
 use verge_broker_core::shard::{Shard, restore};
 use verge_broker_core::shared::NodeShared;
@@ -130,6 +131,7 @@ impl Site {
             queue_messages_max: 8,
             queue_bytes_max: 4 * 1024,
             output_bytes_high: 512,
+            terms: Terms { publisher_hold_max: Duration::from_secs(1), ..Terms::default() },
             ..ShardConfig::default()
         };
         let mut site = Self {

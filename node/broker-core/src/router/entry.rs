@@ -284,8 +284,12 @@ impl Many {
                 sources.lists += collect_list(self.local.as_slice(), publisher, out);
                 let remotes = self.remotes.iter().filter(|_| origin == Origin::Here);
                 remotes.for_each(|node| out.add_remote(*node));
-                out.varies |= !self.groups.is_empty();
                 for group in &self.groups {
+                    if let Some(turns) = group.turns(ask) {
+                        out.add_turns(turns);
+                        continue;
+                    }
+                    out.varies = true;
                     match group.choose(ask) {
                         Some(Chosen::Member(member)) => {
                             out.add_member(member, &group.tag);

@@ -9,6 +9,8 @@ use verge_mqtt_proto::session::StreamTag;
 use verge_mqtt_proto::{QoS, TopicFilter};
 
 use super::Subscriber;
+use super::group_turns::GroupTurns;
+use crate::pressure::Pressure;
 use crate::shard::api::{SessionNo, ShardIndex};
 
 /// Where a message came to this node.
@@ -77,11 +79,15 @@ pub struct Matches {
     pub locals: Vec<Match>,
     /// Other nodes, each once, sorted.
     pub remotes: SmallVec<[RemoteMatch; 4]>,
+    /// Groups whose members take turns; who is next stands behind the others in `locals`.
+    turns: Vec<GroupTurns>,
+    /// How many of `locals` are not of these groups.
+    plain: usize,
     /// Groups of [`ForwardTargets`] that have no member here any more: their last member left
     /// while the message was under way.
     pub groups_unserved: usize,
-    /// Whether it depends on more than the topic: on whose turn it is in a group, or on who
-    /// publishes. If not, the answer holds for as long as the router's generation.
+    /// Whether it depends on more than the topic and on whose turn it is: on who publishes, or on
+    /// what a group remembers. If not, the answer holds for as long as the router's generation.
     pub varies: bool,
 }
 
@@ -90,6 +96,8 @@ impl Matches {
     pub fn clear(&mut self) {
         self.locals.clear();
         self.remotes.clear();
+        self.turns.clear();
+        self.plain = 0;
         self.groups_unserved = 0;
         self.varies = false;
     }
@@ -103,6 +111,20 @@ impl Matches {
     /// Adds a subscription that matched.
     pub(super) fn add_local(&mut self, subscriber: &Subscriber) {
         self.locals.push(Match::of(subscriber));
+    }
+
+    /// Adds a group whose members take turns.
+    pub(super) fn add_turns(&mut self, turns: GroupTurns) {
+        self.turns.push(turns);
+    }
+
+    /// Lets the next member of each group have the next message.
+    pub(crate) fn take_turns(&mut self, pressure: &Pressure) {
+        if self.turns.is_empty() {
+            return;
+        }
+        self.locals.truncate(self.plain);
+        self.locals.extend(self.turns.iter().filter_map(|turns| turns.next(pressure)).cloned());
     }
 
     /// Adds the member that a group chose.
@@ -137,6 +159,7 @@ impl Matches {
                 same
             });
         }
+        self.plain = self.locals.len();
         if self.remotes.len() > 1 {
             self.remotes.sort_by_key(|found| found.node);
             self.remotes.dedup_by(|next, kept| {

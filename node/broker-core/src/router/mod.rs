@@ -22,6 +22,7 @@
 
 pub mod entry;
 pub mod exact;
+pub mod group_turns;
 pub mod matches;
 pub mod parts;
 pub mod remote;
@@ -43,6 +44,7 @@ use verge_model::{ClientId, NodeKey};
 use verge_mqtt_proto::TopicFilter;
 use verge_mqtt_proto::session::{StreamTag, Subscription};
 
+use crate::pressure::Pressure;
 use crate::shard::api::{SessionNo, ShardIndex};
 
 use self::entry::Entry;
@@ -113,6 +115,8 @@ pub struct Router {
     /// Bumped inside the write lock by every change, so that a plan made under a generation is
     /// valid for as long as that generation is the current one.
     generation: AtomicU64,
+    /// Who does not keep up: groups go past them.
+    pressure: Pressure,
 }
 
 impl Router {
@@ -132,6 +136,12 @@ impl Router {
     #[must_use]
     pub fn shared_settings(&self) -> &SharedSettings {
         &self.settings
+    }
+
+    /// Subscribers that do not keep up.
+    #[must_use]
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// Adds a subscription, or replaces its options.
@@ -238,8 +248,9 @@ impl Router {
         let table = self.table.read();
         let found = table.entry(parts.filter)?.group(parts.text)?;
         let (nodes, settings) = (&table.remotes, &self.settings);
-        let anywhere = !parts.local;
-        match found.choose(&Ask { topic, publisher, nodes, settings, anywhere, awake })? {
+        let (anywhere, pressure) = (!parts.local, &self.pressure);
+        let ask = Ask { topic, publisher, nodes, settings, pressure, anywhere, awake };
+        match found.choose(&ask)? {
             Chosen::Member(member) => {
                 let share = Some(Arc::clone(&found.tag));
                 Some(GroupMember::Here(Match { share, ..Match::of(member) }))
@@ -296,8 +307,8 @@ impl Router {
         let table = self.table.read();
         let mut sources = Sources::default();
         let (nodes, settings) = (&table.remotes, &self.settings);
-        let anywhere = origin == Origin::Here;
-        let ask = Ask { topic, publisher, nodes, settings, anywhere, awake: false };
+        let (anywhere, pressure) = (origin == Origin::Here, &self.pressure);
+        let ask = Ask { topic, publisher, nodes, settings, pressure, anywhere, awake: false };
         let mut collect = |entry: &Entry| sources += entry.collect(origin, &ask, out);
         if let Some(entry) = table.exact.get(topic) {
             collect(entry);
@@ -305,6 +316,7 @@ impl Router {
         table.wild.filters_matching(topic, |entry| collect(entry));
         drop(table);
         out.finish(origin, sources);
+        out.take_turns(&self.pressure);
     }
 
     /// Grows with every change of what [`matches`](Self::matches) may answer.

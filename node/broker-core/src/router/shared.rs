@@ -12,8 +12,8 @@
 //! weigh candidates (rendezvous hashing), so that every node chooses the same member for a key and
 //! a member that comes or goes moves no other's keys.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -21,9 +21,12 @@ use verge_model::{ClientId, NodeKey};
 use verge_mqtt_proto::TopicFilter;
 
 use super::Subscriber;
+use super::group_turns::{GroupTurns, chance};
+use super::matches::Match;
 use super::remote::RemoteNodes;
 use super::strategy::{ShareStrategy, SharedSettings, mixed, text_hash};
 use super::subscribers::{Subscribers, Who, who};
+use crate::pressure::Pressure;
 
 /// A ShareName with a filter, and everyone in the mesh who is in it.
 #[derive(Debug)]
@@ -39,8 +42,10 @@ pub struct Group {
     /// Nodes that have members, sorted.
     remotes: SmallVec<[NodeKey; 2]>,
     strategy: ShareStrategy,
-    /// Whose turn it is. A count of turns, taken under the router's read lock.
-    turn: AtomicU32,
+    /// Whose turn it is: a count of turns, taken by all threads.
+    turn: Arc<AtomicU32>,
+    /// Members that are connected, for plans to keep; made when one is, and again after a change.
+    awake: OnceLock<Arc<[Match]>>,
     /// Who has all of it, of a sticky group. A lock, since it changes under the router's read lock;
     /// other groups have none.
     stuck: Option<Box<Mutex<Option<Stuck>>>>,
@@ -57,6 +62,8 @@ pub struct Ask<'a> {
     pub nodes: &'a RemoteNodes,
     /// What was configured.
     pub settings: &'a SharedSettings,
+    /// Which members do not keep up.
+    pub pressure: &'a Pressure,
     /// Whether other nodes may have it.
     pub anywhere: bool,
     /// Whether only who is connected, or in reach, may have it.
@@ -101,7 +108,8 @@ impl Group {
             online: 0,
             remotes: SmallVec::new(),
             strategy,
-            turn: AtomicU32::new(0),
+            turn: Arc::default(),
+            awake: OnceLock::new(),
             stuck: (strategy == ShareStrategy::Sticky).then(Box::default),
         }
     }
@@ -114,6 +122,7 @@ impl Group {
 
     /// Adds a member; true if it was one.
     pub fn insert(&mut self, subscriber: Subscriber) -> bool {
+        self.awake.take();
         let online = subscriber.online;
         let before = self.members.get(who(&subscriber)).is_some_and(|member| member.online);
         self.online = self.online + usize::from(online) - usize::from(before);
@@ -122,6 +131,7 @@ impl Group {
 
     /// Removes a member; true if it was one.
     pub fn remove(&mut self, of: Who) -> bool {
+        self.awake.take();
         let online = self.members.get(of).is_some_and(|member| member.online);
         self.online -= usize::from(online);
         self.members.remove(of)
@@ -129,6 +139,7 @@ impl Group {
 
     /// Says whether a member is connected.
     pub fn set_online(&mut self, of: Who, online: bool) {
+        self.awake.take();
         if let Some(member) = self.members.get_mut(of) {
             let before = std::mem::replace(&mut member.online, online);
             self.online = self.online + usize::from(online) - usize::from(before);
@@ -137,6 +148,7 @@ impl Group {
 
     /// A member, to change what does not say whether it is connected.
     pub fn get_mut(&mut self, of: Who) -> Option<&mut Subscriber> {
+        self.awake.take();
         self.members.get_mut(of)
     }
 
@@ -159,6 +171,33 @@ impl Group {
         let tiers = tiers.into_iter().map(|(members, nodes)| Tier { members, nodes });
         let asleep = |tier: &Tier| tier.members == away || tier.nodes == away;
         tiers.filter(|tier| !(ask.awake && asleep(tier))).find_map(|tier| self.pick(tier, ask))
+    }
+
+    /// The members that take turns for a message, if nobody else may have it: a plan keeps them.
+    #[must_use]
+    pub fn turns(&self, ask: &Ask<'_>) -> Option<GroupTurns> {
+        let seed = match self.strategy {
+            ShareStrategy::LocalFirst => None,
+            ShareStrategy::RoundRobin | ShareStrategy::Random
+                if ask.anywhere && !self.remotes.is_empty() =>
+            {
+                return None;
+            }
+            ShareStrategy::RoundRobin => None,
+            ShareStrategy::Random => Some(ask.settings.seed),
+            ShareStrategy::Sticky | ShareStrategy::HashClient | ShareStrategy::HashTopic => {
+                return None;
+            }
+        };
+        if self.online == 0 {
+            return None;
+        }
+        let members = self.awake.get_or_init(|| {
+            let share = || Some(Arc::clone(&self.tag));
+            let awake = self.members.as_slice().iter().filter(|member| member.online);
+            awake.map(|member| Match { share: share(), ..Match::of(member) }).collect()
+        });
+        Some(GroupTurns { members: Arc::clone(members), turn: Arc::clone(&self.turn), seed })
     }
 
     /// Takes note that a node has members.
@@ -191,10 +230,12 @@ impl Group {
         let count = u32::try_from(members + nodes).ok().filter(|count| *count > 0)?;
         let turn = || self.turn.fetch_add(1, Ordering::Relaxed);
         let at = |place: u32| self.candidate(tier, members, ask, (place % count) as usize);
-        let chance = || (mixed(ask.settings.seed ^ u64::from(turn())) >> 32) as u32;
+        let chance = || chance(ask.settings.seed, turn());
         match self.strategy {
-            ShareStrategy::LocalFirst | ShareStrategy::RoundRobin => at(turn()),
-            ShareStrategy::Random => at(chance()),
+            ShareStrategy::LocalFirst | ShareStrategy::RoundRobin => {
+                with_room(ask.pressure, count, turn(), at)
+            }
+            ShareStrategy::Random => with_room(ask.pressure, count, chance(), at),
             ShareStrategy::HashClient => {
                 self.heaviest(tier, members, ask, text_hash(ask.publisher))
             }
@@ -266,6 +307,24 @@ impl Group {
         let wanted = move |node: &NodeKey| Some(ask.nodes.is_reachable(*node)) == tier.nodes;
         self.remotes.iter().copied().filter(wanted)
     }
+}
+
+/// The candidate at `first`, or the next one after it that keeps up.
+fn with_room<'a>(
+    pressure: &Pressure,
+    count: u32,
+    first: u32,
+    at: impl Fn(u32) -> Option<Chosen<'a>>,
+) -> Option<Chosen<'a>> {
+    if !pressure.is_any() {
+        return at(first);
+    }
+    let keeps_up = |chosen: &Chosen<'_>| match chosen {
+        Chosen::Member(member) => pressure.get(member.session).is_none(),
+        Chosen::Node(_) => true,
+    };
+    let mut all = (0..count).filter_map(|step| at(first.wrapping_add(step)));
+    all.find(keeps_up).or_else(|| at(first))
 }
 
 #[cfg(test)]

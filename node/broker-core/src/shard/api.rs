@@ -151,6 +151,8 @@ pub enum Mail {
     PeerUp(NodeKey),
     /// The last link to this node went down.
     PeerDown(NodeKey),
+    /// Publishers need not wait for this session any more.
+    Relieved(SessionNo),
     /// Messages of the node itself, for subscribers of this node.
     Publish(Vec<NodeMessage>),
     /// A question of the administrator; the answer goes through the closure.
@@ -159,6 +161,20 @@ pub enum Mail {
     Kick(ClientKey),
     /// The node is going down: end every connection with "Server shutting down" (0x8B).
     Shutdown,
+}
+
+impl Mail {
+    /// How much of a mailbox it takes: one for each message, more for large ones.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        const MESSAGE_BYTES: usize = 2 * 1024;
+        if let Self::Deliver(deliveries) = self {
+            let bytes = |delivery: &Delivery| delivery.message.payload.len();
+            deliveries.iter().map(|delivery| 1 + bytes(delivery) / MESSAGE_BYTES).sum()
+        } else {
+            1
+        }
+    }
 }
 
 impl std::fmt::Debug for Mail {
@@ -174,6 +190,7 @@ impl std::fmt::Debug for Mail {
             Self::Barrier => "Barrier",
             Self::PeerUp(_) => "PeerUp",
             Self::PeerDown(_) => "PeerDown",
+            Self::Relieved(_) => "Relieved",
             Self::Publish(_) => "Publish",
             Self::Query(..) => "Query",
             Self::Kick(_) => "Kick",

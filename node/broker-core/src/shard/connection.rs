@@ -60,6 +60,8 @@ pub(super) struct Conn {
     /// The User Name, where something is configured that needs it. Boxed twice, as above.
     pub(super) user: Option<Box<Box<str>>>,
     pub(super) replay: Replay,
+    /// Whether its client is not read from, since a subscriber's queue has little room.
+    pub(super) held: bool,
     pub(super) clean_start: bool,
     /// Whether the client brought no ClientId and was given one.
     pub(super) client_id_assigned: bool,
@@ -86,6 +88,7 @@ impl Conn {
             meter: None,
             user: None,
             replay: Replay::default(),
+            held: false,
             clean_start: false,
             client_id_assigned: false,
             keep_alive_secs: 0,
@@ -103,12 +106,12 @@ impl Conn {
     }
 
     pub(super) fn wants_bytes(&self) -> bool {
-        self.phase != Phase::Waiting && !self.replay.paused
+        self.phase != Phase::Waiting && !self.replay.paused && !self.held
     }
 
     /// Whether bytes of its further streams would be consumed now.
     pub(super) fn wants_stream_bytes(&self) -> bool {
-        self.session().is_some() && !self.replay.paused
+        self.session().is_some() && !self.replay.paused && !self.held
     }
 
     /// The version the client speaks; before CONNECT, any.
@@ -137,11 +140,14 @@ impl Shard {
         if !conn.wants_bytes() || input.is_empty() {
             return None;
         }
+        if self.turn.is_full() {
+            self.turn.feed_next(id);
+            return None;
+        }
         match conn.machine.handle_bytes(input, now.mono) {
             Ok(None) => None,
             Ok(Some((event, used))) => {
-                self.handle_event(Via::control(id), event, now);
-                Some(used)
+                self.handle_event(Via::control(id), event, now).then_some(used)
             }
             Err(reason) => {
                 self.close_for(id, &reason, now);
@@ -150,12 +156,13 @@ impl Shard {
         }
     }
 
-    /// Does what a client asks for on one of its streams.
-    pub(super) fn handle_event(&mut self, via: Via, event: Event<'_>, now: Now) {
+    /// Does what a client asks for on one of its streams. False if the packet must wait: it is to be
+    /// read again when the client is.
+    pub(super) fn handle_event(&mut self, via: Via, event: Event<'_>, now: Now) -> bool {
         let id = via.conn;
         match event {
             Event::Connect(connect) => self.handle_connect(id, &connect, now),
-            Event::Publish(publish) => self.handle_publish(via, &publish, now),
+            Event::Publish(publish) => return self.handle_publish(via, &publish, now),
             Event::Subscribe(subscribe) => self.handle_subscribe(via, &subscribe, now),
             Event::Unsubscribe(unsubscribe) => self.handle_unsubscribe(via, &unsubscribe, now),
             Event::Pingreq => self.write_raw(via, &PINGRESP),
@@ -182,6 +189,7 @@ impl Shard {
                 }
             }
         }
+        true
     }
 
     /// The session a connection serves.
@@ -259,6 +267,7 @@ impl Shard {
 
     /// Writes the last of a connection and forgets it.
     pub(super) fn drop_connection(&mut self, id: ConnId) {
+        self.free(id);
         let Some(mut conn) = self.conns.remove(&id) else { return };
         if let Some(armed) = conn.armed.at() {
             self.timers.remove(&(armed, Timer::Connection(id)));

@@ -88,6 +88,7 @@ impl Shard {
             let Some((kept, _)) = stays.pop() else { return };
             entry = kept;
         }
+        let Some(entry) = self.send_at_once(no, entry, now) else { return };
         let Some(session) = self.sessions.get_mut(&no) else { return };
         if let Err((_, entry)) = session.outbound.enqueue(entry) {
             let settled = Settled::Dropped(DropReason::QueueFull);
@@ -96,10 +97,14 @@ impl Shard {
             delete_row(no, &entry, &mut self.turn.batch);
             return;
         }
+        let filling = session.outbound.is_filling();
         if session.is_sealed() {
             self.nudge(no);
         } else {
             self.pump(no, now);
+        }
+        if filling {
+            self.note_filling(no, now);
         }
     }
 
@@ -207,6 +212,7 @@ impl Shard {
             self.settle(no, &entry, settled, now);
         }
         self.pump(no, now);
+        self.note_drained(no, now);
     }
 
     pub(super) fn handle_pubrec(
@@ -240,6 +246,7 @@ impl Shard {
                 let settled = Settled::Dropped(DropReason::Refused);
                 self.settle(no, &entry, settled, now);
                 self.pump(no, now);
+                self.note_drained(no, now);
             }
             Received::Unknown => {
                 let reason = ReasonCode::PacketIdentifierNotFound;
@@ -264,6 +271,7 @@ impl Shard {
             self.delivered(no, &entry, now);
         }
         self.pump(no, now);
+        self.note_drained(no, now);
     }
 
     fn delivered(&mut self, no: SessionNo, entry: &Entry, now: Now) {

@@ -160,6 +160,7 @@ impl Shard {
             nudged: true,
         }));
         let (client, own) = (session.client.clone(), session.claim);
+        self.note_drained(no, now);
         self.open.remove(&client, no);
         self.importing.remove(&no);
         self.sealed.insert((client, own), no);

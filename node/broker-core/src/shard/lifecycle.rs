@@ -73,6 +73,7 @@ impl Shard {
         }
         session.conn = None;
         session.outbound.disconnected();
+        self.note_drained(no, now);
         self.detach_streams(no);
         let Some(session) = self.sessions.get_mut(&no) else { return };
         if !will_counts {
@@ -134,6 +135,7 @@ impl Shard {
     /// Ends a session: nothing of it remains, and every debt is settled.
     pub(super) fn end_session(&mut self, no: SessionNo, settled: Settled, now: Now) {
         let Some(mut session) = self.sessions.remove(&no) else { return };
+        self.note_drained(no, now);
         for filter in session.subscriptions.keys() {
             self.unroute(no, StreamTag::CONTROL, filter);
         }

@@ -25,7 +25,8 @@
 //! | `admit` | whether a PUBLISH is within what was granted |
 //! | `publish` | PUBLISH and its acknowledgements, inward |
 //! | `pass` | QoS 0, inward and outward at once |
-//! | `deliver`, `owed` | messages owed, outward |
+//! | `deliver`, `at_once`, `owed` | messages owed, outward |
+//! | `hold` | publishers that wait for a subscriber's queue |
 //! | `replay` | how much is replayed to new subscriptions |
 //! | `redeliver` | what a member of a shared subscription leaves to the others |
 //! | `subscribe`, `subscriptions`, `asked` | SUBSCRIBE, UNSUBSCRIBE; filters and topics with prefixes |
@@ -42,6 +43,7 @@
 mod admit;
 pub mod api;
 mod asked;
+mod at_once;
 mod authenticate;
 mod authors;
 mod auto_subscribe;
@@ -53,6 +55,7 @@ mod delayed;
 mod deliver;
 mod due;
 mod giver;
+mod hold;
 mod lifecycle;
 mod listener;
 mod moving;
@@ -93,6 +96,7 @@ use self::authors::Authors;
 use self::connection::Conn;
 use self::delayed::Delayed;
 use self::giver::Pointers;
+use self::hold::Holds;
 use self::listener::{Listener, Listeners};
 use self::open::Open;
 use self::pass::Frames;
@@ -135,6 +139,8 @@ pub struct Shard {
     settling: BTreeMap<u64, SessionNo>,
     /// Messages that are published later.
     delayed: Delayed,
+    /// Who does not keep up, and who waits.
+    holds: Holds,
     /// Events of clients in this second.
     events: EventBudget,
     next_number: u64,
@@ -153,6 +159,8 @@ enum Timer {
     Delayed,
     /// Retained messages were sent, and the client is read from again.
     Replay(ConnId),
+    /// A session does not keep up.
+    Slow(SessionNo),
 }
 
 /// Why the hub was asked for an owner.
@@ -192,7 +200,7 @@ impl Shard {
             authors: Authors::default(),
             spare: Spare::default(),
             tally: Tally::default(),
-            turn: Turn::new(config.count),
+            turn: Turn::new(&config),
             config,
             shared,
             conns: Numbers::default(),
@@ -207,6 +215,7 @@ impl Shard {
             seeking: FxHashMap::default(),
             settling: BTreeMap::new(),
             delayed: Delayed::default(),
+            holds: Holds::default(),
             events: EventBudget::default(),
             next_number: 1,
             peers: BTreeSet::new(),
@@ -288,6 +297,7 @@ impl Shard {
             Mail::PeerDown(peer) => {
                 self.peers.remove(&peer);
             }
+            Mail::Relieved(no) => self.relieved(no),
             Mail::Publish(messages) => {
                 for message in messages {
                     self.publish_own(message, now);
@@ -327,6 +337,7 @@ impl Shard {
                 Timer::Lookup(ticket) => self.lookup_timeout(ticket, now),
                 Timer::Delayed => self.delayed_timeout(now),
                 Timer::Replay(conn) => self.replay_timeout(conn),
+                Timer::Slow(no) => self.slow_timeout(no, now),
             }
         }
     }
@@ -344,6 +355,12 @@ impl Shard {
         }
         self.turn.close();
         self.tally.flush(&self.shared);
+    }
+
+    /// Whether no more should be read in this turn.
+    #[must_use]
+    pub fn is_turn_full(&self) -> bool {
+        self.turn.is_full()
     }
 
     /// The next thing for the driver to do, in order.
@@ -403,6 +420,7 @@ impl Shard {
         }
         assert_eq!(self.sessions.len(), self.open.len() + self.sealed.len());
         self.check_lookups();
+        self.check_holds();
     }
 
     /// Makes sure that the session's timer fires no later than its next deadline.

@@ -19,13 +19,43 @@ use super::streams::api::Via;
 use super::turn::Effect;
 use crate::planner::Plan;
 use crate::router::Origin;
+use crate::topics::Topic;
 
 impl Shard {
-    pub(super) fn handle_publish(&mut self, via: Via, publish: &InboundPublish<'_>, now: Now) {
-        let Some(no) = self.session_of(via.conn) else { return };
+    /// Takes a PUBLISH, unless it must wait for a subscriber to have room: then nothing is done.
+    pub(super) fn handle_publish(
+        &mut self,
+        via: Via,
+        publish: &InboundPublish<'_>,
+        now: Now,
+    ) -> bool {
+        let Some(no) = self.session_of(via.conn) else { return true };
         if publish.qos > self.config.qos_max && self.was_told_the_qos(via.conn) {
-            return self.disconnect(via.conn, ReasonCode::QosNotSupported, now);
+            self.disconnect(via.conn, ReasonCode::QosNotSupported, now);
+            return true;
         }
+        let mut known = None;
+        if publish.qos != QoS::AtMostOnce && self.shared.router.pressure().is_any() {
+            match self.room_for(no, publish) {
+                Ok(topic) => known = topic,
+                Err(awaited) => {
+                    self.hold(via.conn, awaited);
+                    return false;
+                }
+            }
+        }
+        self.take_publish(via, no, publish, known, now);
+        true
+    }
+
+    fn take_publish(
+        &mut self,
+        via: Via,
+        no: SessionNo,
+        publish: &InboundPublish<'_>,
+        known: Option<Box<Topic>>,
+        now: Now,
+    ) {
         if !self.admits(via, publish, now) {
             return;
         }
@@ -34,7 +64,7 @@ impl Shard {
             return;
         }
         let mut named = None;
-        if self.shared.extensions.rewrites.of_publish() || publish.topic.starts_with('$') {
+        if self.is_named_otherwise(publish) {
             match self.named(via.conn, publish.topic.to_name(), now) {
                 Named::Topic(topic) => named = Some(topic),
                 Named::Later(later) => return self.publish_later(via, no, publish, later, now),
@@ -51,7 +81,10 @@ impl Shard {
         }
         let Some(session) = self.sessions.get(&no) else { return };
         let name = named.as_ref().map_or(publish.topic.as_str(), TopicName::as_str);
-        let topic = self.planner.topic(name, self.authors.of(session));
+        let topic = match known {
+            Some(topic) => topic,
+            None => self.planner.topic(name, self.authors.of(session)),
+        };
         let mut served = None;
         if publish.qos == QoS::AtMostOnce && !publish.retain && !counted {
             if self.pass_on(&topic, publish) {
@@ -82,7 +115,6 @@ impl Shard {
         let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.listener.promise));
         let batch = &mut self.turn.batch;
         let plan = self.planner.plan_accepted(&topic, &message, served, now, batch);
-        self.planner.keep(topic);
         if let Some(promise) = promise.filter(|_| plan.stored) {
             self.turn.promise(promise);
         }
@@ -94,6 +126,13 @@ impl Shard {
             ReasonCode::Success
         };
         self.answer_publish(via, no, publish, plan, (reason, promise), now);
+        // What is published to another topic than the client named holds it afterwards.
+        if named.is_some()
+            && let Some(awaited) = self.awaited_by(no, &topic, publish.qos)
+        {
+            self.hold(via.conn, awaited);
+        }
+        self.planner.keep(topic);
     }
 
     /// Hands out what a PUBLISH caused, and acknowledges it.
@@ -122,6 +161,31 @@ impl Shard {
             }
             (QoS::AtMostOnce | QoS::AtLeastOnce | QoS::ExactlyOnce, _) => {
                 self.accept(plan, None, false, now);
+            }
+        }
+    }
+
+    /// Whether extensions say what the topic of a PUBLISH means.
+    fn is_named_otherwise(&self, publish: &InboundPublish<'_>) -> bool {
+        self.shared.extensions.rewrites.of_publish() || publish.topic.starts_with('$')
+    }
+
+    /// Who gets a PUBLISH, if that is known without extensions; or for whom it must wait.
+    fn room_for(
+        &mut self,
+        no: SessionNo,
+        publish: &InboundPublish<'_>,
+    ) -> Result<Option<Box<Topic>>, SessionNo> {
+        let Some(session) = self.sessions.get(&no).filter(|_| !self.is_named_otherwise(publish))
+        else {
+            return Ok(None);
+        };
+        let topic = self.planner.topic(publish.topic.as_str(), self.authors.of(session));
+        match self.awaited_by(no, &topic, publish.qos) {
+            None => Ok(Some(topic)),
+            Some(awaited) => {
+                self.planner.keep(topic);
+                Err(awaited)
             }
         }
     }

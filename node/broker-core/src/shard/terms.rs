@@ -1,6 +1,7 @@
 //! What a node grants its clients beyond what every MQTT server must (MQTT 5.0, 3.2.2.3).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use verge_mqtt_proto::{ConnackProperties, Connect, ReasonCode, TopicFilter};
 
@@ -34,6 +35,9 @@ pub struct Terms {
     pub publish_rate_max: u32,
     /// Most bytes of topics and payloads a client may publish in a second; 0 for any number.
     pub publish_bytes_rate_max: u64,
+    /// How long publishers wait for one subscriber whose queue is half full; zero: they do not, and
+    /// what finds the queue full is dropped.
+    pub publisher_hold_max: Duration,
 }
 
 impl Default for Terms {
@@ -51,6 +55,7 @@ impl Default for Terms {
             payload_format_checked: false,
             publish_rate_max: 0,
             publish_bytes_rate_max: 0,
+            publisher_hold_max: Duration::ZERO,
         }
     }
 }

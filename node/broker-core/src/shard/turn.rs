@@ -8,10 +8,19 @@ use verge_model::{Claim, ClientKey, NodeKey};
 use verge_mqtt_proto::{AckKind, PacketId, ReasonCode};
 use verge_storage::{Batch, Promise};
 
-use super::api::{ConnId, Delivery, Mail, Output, SessionNo, ShardIndex, StreamNo, Ticket};
+use super::api::{
+    ConnId, Delivery, Mail, Output, SessionNo, ShardConfig, ShardIndex, StreamNo, Ticket,
+};
 use super::delayed::DelayedMessage;
 use super::streams::api::Via;
 use crate::planner::Deliveries;
+
+/// A turn is full with deliveries for other shards that are this part of a session's queue: half of
+/// a queue is for what was under way when the other half was full.
+const MAILED_PART: usize = 16;
+
+/// Most deliveries for other shards before a turn is full. More at once would not be cheaper.
+const MAILED_MAX: usize = 512;
 
 /// What happens when a batch is durable.
 #[derive(Debug)]
@@ -61,6 +70,14 @@ pub(super) struct Turn {
     next_ticket: u64,
     /// Deliveries of this turn for each shard, not yet mailed.
     deliveries: Vec<Vec<Delivery>>,
+    /// How many they are; one large message counts as several.
+    mailed: usize,
+    /// How many make the turn full.
+    mailed_max: usize,
+    /// Bytes of a payload that count as one more message.
+    message_bytes: usize,
+    /// Connections with bytes that are for the next turn, since this one is full.
+    next: Vec<ConnId>,
     pub(super) outputs: VecDeque<Output>,
     /// In the order in which they became so: an answer goes out before what it caused.
     pub(super) dirty: VecDeque<ConnId>,
@@ -70,15 +87,19 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// The first turn of a shard of a node with `shards` of them.
-    pub(super) fn new(shards: u16) -> Self {
+    /// The first turn of a shard.
+    pub(super) fn new(config: &ShardConfig) -> Self {
         Self {
             batch: Batch::new(),
             promise: Promise::Memory,
             effects: Vec::new(),
             waiting: VecDeque::new(),
             next_ticket: 1,
-            deliveries: (0..shards).map(|_| Vec::new()).collect(),
+            deliveries: (0..config.count).map(|_| Vec::new()).collect(),
+            mailed: 0,
+            mailed_max: (config.queue_messages_max / MAILED_PART).clamp(1, MAILED_MAX),
+            message_bytes: (config.queue_bytes_max / config.queue_messages_max.max(1)).max(1),
+            next: Vec::new(),
             outputs: VecDeque::new(),
             dirty: VecDeque::new(),
             dirty_streams: VecDeque::new(),
@@ -108,7 +129,20 @@ impl Turn {
 
     /// Queues a delivery for the mail of this turn.
     pub(super) fn mail(&mut self, shard: ShardIndex, delivery: Delivery) {
+        let bytes = delivery.message.payload.len();
+        self.mailed += if bytes < self.message_bytes { 1 } else { 1 + bytes / self.message_bytes };
         self.deliveries[usize::from(shard.0)].push(delivery);
+    }
+
+    /// Whether what is read now would be too much for other shards: they say whose queues are
+    /// filling, and that must be known before more is accepted for those.
+    pub(super) fn is_full(&self) -> bool {
+        self.mailed >= self.mailed_max
+    }
+
+    /// Offers a connection's bytes again in the next turn.
+    pub(super) fn feed_next(&mut self, conn: ConnId) {
+        self.next.push(conn);
     }
 
     /// Closes the batch, then the mail.
@@ -122,6 +156,7 @@ impl Turn {
             // Mail and frames of this turn stand behind the batch they came after.
             self.outputs.push_back(Output::Commit { ticket, batch, promise });
         }
+        self.mailed = 0;
         for (index, deliveries) in self.deliveries.iter_mut().enumerate() {
             if !deliveries.is_empty() {
                 let index = u16::try_from(index).expect("shards are counted in 16 bits");
@@ -131,6 +166,7 @@ impl Turn {
                 });
             }
         }
+        self.outputs.extend(self.next.drain(..).map(Output::Feed));
     }
 
     /// The effects of a batch, and of all before it, that came back.

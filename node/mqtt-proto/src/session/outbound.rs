@@ -182,6 +182,52 @@ impl Outbound {
         Ok(())
     }
 
+    /// Whether nothing waits to be sent, so that what comes next could be.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.queue.is_empty()
+            && self.older.is_empty()
+            && self.held == Hold::None
+            && self.outstanding < self.receive_maximum
+            && !self.inflight.has_unsent()
+            && !self.is_filling()
+    }
+
+    /// Gives an entry its packet id at once: [nothing waits](Self::is_clear).
+    ///
+    /// # Errors
+    /// There is no room, or no identifier is free; the entry is given back.
+    pub fn assign(&mut self, entry: Entry) -> Result<PacketId, Entry> {
+        let bytes = entry.message.queue_bytes();
+        let last = self.inflight.last_order();
+        if self.bytes + bytes > self.limits.bytes_max || last.is_some_and(|last| last > entry.order)
+        {
+            return Err(entry);
+        }
+        let Some(id) = self.ids.allocate(|id| self.inflight.contains(id)) else {
+            return Err(entry);
+        };
+        self.bytes += bytes;
+        let state = InflightState::Published;
+        self.inflight.insert(id, Inflight { entry, state, sent: true, dup: false });
+        self.outstanding += 1;
+        Ok(id)
+    }
+
+    /// Whether half of what may be owed is.
+    #[must_use]
+    pub fn is_filling(&self) -> bool {
+        let OutboundLimits { messages_max, bytes_max } = self.limits;
+        self.len() * 2 >= messages_max || self.bytes * 2 >= bytes_max
+    }
+
+    /// Whether no more than a quarter of what may be owed is.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let OutboundLimits { messages_max, bytes_max } = self.limits;
+        self.len() * 4 <= messages_max && self.bytes * 4 <= bytes_max
+    }
+
     /// Takes an entry that is stored already, or was acknowledged by an earlier owner: the bounds
     /// that held there hold here.
     pub fn push(&mut self, entry: Entry) {

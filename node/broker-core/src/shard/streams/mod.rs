@@ -239,7 +239,9 @@ impl Shard {
                     StreamKind::Data => via,
                     StreamKind::Publish => Via::control(via.conn),
                 };
-                self.handle_event(scope, event, now);
+                if !self.handle_event(scope, event, now) {
+                    return None;
+                }
                 Some(used)
             }
             Err(cause) => {

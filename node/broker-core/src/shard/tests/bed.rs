@@ -80,6 +80,11 @@ impl Bed {
         Self::start("n", MemoryDisk::default(), 1, 1_000, (false, terms, |shared| shared))
     }
 
+    /// The same, with more shards.
+    pub(super) fn granting(shards: u16, terms: Terms) -> Self {
+        Self::start("n", MemoryDisk::default(), shards, 1_000, (false, terms, |shared| shared))
+    }
+
     /// A node of a mesh.
     pub(super) fn in_mesh(name: &str) -> Self {
         let how = (true, Terms::default(), (|shared| shared) as Setup);

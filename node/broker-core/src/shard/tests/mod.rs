@@ -21,6 +21,7 @@ mod delayed;
 mod extensions;
 mod granted;
 mod handover;
+mod hold;
 mod honest;
 mod publish;
 mod retained;
