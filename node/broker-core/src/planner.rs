@@ -357,7 +357,10 @@ impl Planner {
             node: message.id.node,
             message: value.message.as_deref().map(message_to_record),
         };
-        let changed = self.shared.retained.apply(&message.topic, value);
+        let retained = &self.shared.retained;
+        // A client that is told whether its message is kept was told by what was set already.
+        let changed =
+            retained.holds(&message.topic, &value) || retained.apply(&message.topic, value);
         if changed {
             batch.put_retained(message.topic.as_str(), &record);
         }

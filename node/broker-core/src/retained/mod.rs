@@ -103,7 +103,7 @@ impl Retained {
     }
 
     /// Sets or removes the message of a topic; false if nothing changed: the value known is as
-    /// late or later, or [`admits`](Self::admits) refuses the message, which is counted.
+    /// late or later, or there is no room for the message, which is counted.
     ///
     /// Values read from storage and values of other nodes are applied like those of this node.
     pub fn apply(&self, topic: &TopicName, value: RetainedValue) -> bool {
@@ -112,27 +112,50 @@ impl Retained {
         if known.is_some_and(|known| (known.stamp, known.node) >= (value.stamp, value.node)) {
             return false;
         }
-        if let Some(message) = &value.message
-            && check(&self.limits, &store, topic, message).is_err()
-        {
-            store.refused += 1;
-            return false;
-        }
-        store.set(topic.as_str(), value, self.limits.tombstone_ttl);
-        true
+        self.set(&mut store, topic, value).is_ok()
     }
 
-    /// Counts a message that was refused since [`admits`](Self::admits) did not take it.
-    pub fn count_refused(&self) {
-        self.store.write().refused += 1;
-    }
-
-    /// Whether there is room for `message` as the retained message of `topic`.
+    /// Sets the message of a client that is told whether it is kept. To look first and to
+    /// [`apply`](Self::apply) later could promise one place to clients of several shards.
     ///
     /// # Errors
     /// A bound of [`RetainedLimits`] is reached; a PUBLISH is answered Quota exceeded.
-    pub fn admits(&self, topic: &TopicName, message: &Message) -> Result<(), RetainedFull> {
-        check(&self.limits, &self.store.read(), topic, message)
+    pub fn admit(&self, message: &Arc<Message>) -> Result<(), RetainedFull> {
+        let value = RetainedValue {
+            stamp: message.stamp,
+            node: message.id.node,
+            message: Some(Arc::clone(message)),
+        };
+        let mut store = self.store.write();
+        let known = store.get(message.topic.as_str());
+        if known.is_some_and(|known| (known.stamp, known.node) > (value.stamp, value.node)) {
+            // What is kept came later.
+            return Ok(());
+        }
+        self.set(&mut store, &message.topic, value)
+    }
+
+    /// Whether this very value is what is known of a topic.
+    #[must_use]
+    pub fn holds(&self, topic: &TopicName, value: &RetainedValue) -> bool {
+        let store = self.store.read();
+        let known = store.get(topic.as_str());
+        known.is_some_and(|known| (known.stamp, known.node) == (value.stamp, value.node))
+    }
+
+    fn set(
+        &self,
+        store: &mut Store,
+        topic: &TopicName,
+        value: RetainedValue,
+    ) -> Result<(), RetainedFull> {
+        let fits = value.message.as_deref().map(|it| check(&self.limits, store, topic, it));
+        if let Some(Err(full)) = fits {
+            store.refused += 1;
+            return Err(full);
+        }
+        store.set(topic.as_str(), value, self.limits.tombstone_ttl);
+        Ok(())
     }
 
     /// What is known of a topic.
@@ -177,13 +200,13 @@ impl Retained {
         store.forget_tombstones(now.wall, self.limits.tombstones_max, limit)
     }
 
-    /// Topics with a message.
+    /// Topics with a message, the node's own left out.
     #[must_use]
     pub fn count(&self) -> usize {
         self.store.read().message_count()
     }
 
-    /// Bytes of all messages, by [`Message::queue_bytes`].
+    /// Bytes of their messages, by [`Message::queue_bytes`].
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.store.read().bytes()
@@ -221,12 +244,21 @@ impl Retained {
     }
 }
 
+/// Whether only the node itself publishes to a topic. Such topics are as many as the program has,
+/// and take no room from clients.
+fn is_own(topic: &str) -> bool {
+    topic.starts_with("$SYS/")
+}
+
 fn check(
     limits: &RetainedLimits,
     store: &Store,
     topic: &TopicName,
     message: &Message,
 ) -> Result<(), RetainedFull> {
+    if is_own(topic.as_str()) {
+        return Ok(());
+    }
     let replaced = store.get(topic.as_str()).and_then(|known| known.message.as_ref());
     if replaced.is_none() && store.message_count() >= limits.messages_max {
         return Err(RetainedFull::Messages { limit: limits.messages_max });

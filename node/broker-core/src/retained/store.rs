@@ -7,7 +7,7 @@ use std::time::Duration;
 use verge_model::UnixMillis;
 use verge_mqtt_proto::TopicName;
 
-use super::RetainedValue;
+use super::{RetainedValue, is_own};
 use crate::router::trie::LevelTrie;
 
 /// Values by topic.
@@ -15,8 +15,10 @@ use crate::router::trie::LevelTrie;
 pub(super) struct Store {
     /// Boxed, since most nodes of the trie hold none.
     slots: LevelTrie<Box<Slot>>,
-    /// Bytes of all messages.
+    /// Bytes of all messages, the node's own left out.
     bytes: usize,
+    /// Topics with a message of the node's own.
+    own: usize,
     /// Messages not kept for lack of room.
     pub(super) refused: u64,
     /// Topics whose message expires, by [`Slot::due`].
@@ -103,7 +105,7 @@ impl Store {
     }
 
     pub(super) fn message_count(&self) -> usize {
-        self.slots.len() - self.tombstones.len()
+        self.slots.len() - self.tombstones.len() - self.own
     }
 
     pub(super) fn tombstone_count(&self) -> usize {
@@ -115,14 +117,21 @@ impl Store {
     }
 
     fn replace(&mut self, topic: &str, slot: Slot) {
+        let is_own = is_own(topic);
         if let Some(old) = self.slots.remove(topic) {
-            self.bytes -= bytes(&old.value);
+            match is_own {
+                true => self.own -= usize::from(old.value.message.is_some()),
+                false => self.bytes -= bytes(&old.value),
+            }
             if let Some(due) = old.due {
                 let removed = self.due_set(&old.value).remove(&(due, topic.into()));
                 debug_assert!(removed, "what is due is in its set");
             }
         }
-        self.bytes += bytes(&slot.value);
+        match is_own {
+            true => self.own += usize::from(slot.value.message.is_some()),
+            false => self.bytes += bytes(&slot.value),
+        }
         if let Some(due) = slot.due {
             self.due_set(&slot.value).insert((due, topic.into()));
         }

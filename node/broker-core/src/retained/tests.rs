@@ -118,20 +118,39 @@ fn bounds_refuse_new_topics_and_let_old_ones_shrink_and_go() {
     assert!(retained.apply(&topic("a"), value(10, HERE, Some("x"))));
     assert!(retained.apply(&topic("b"), value(10, HERE, Some("x"))));
 
-    let more = retained.admits(&topic("c"), &message(10, HERE, "x"));
+    let more = retained.admit(&Arc::new(Message { topic: topic("c"), ..message(10, HERE, "x") }));
     assert_eq!(more, Err(RetainedFull::Messages { limit: 2 }));
     assert!(!retained.apply(&topic("c"), value(10, HERE, Some("x"))));
-    let larger = retained.admits(&topic("a"), &message(11, HERE, "xxx"));
+    let larger =
+        retained.admit(&Arc::new(Message { topic: topic("a"), ..message(11, HERE, "xxx") }));
     assert_eq!(larger, Err(RetainedFull::Bytes { limit: 2 * one + 1 }));
     assert!(!retained.apply(&topic("a"), value(11, HERE, Some("xxx"))));
     assert_eq!(found(&retained, "a", 0), ["x"]);
-    assert_eq!(retained.refused_count(), 2);
+    assert_eq!(retained.refused_count(), 4);
 
     assert!(retained.apply(&topic("a"), value(11, HERE, Some("xx"))));
     assert_eq!(retained.bytes(), 2 * one + 1);
     assert!(retained.apply(&topic("a"), value(12, HERE, None)));
     assert!(retained.apply(&topic("c"), value(10, HERE, Some("xx"))));
     assert_eq!((retained.count(), retained.bytes()), (2, 2 * one + 1));
+}
+
+#[test]
+fn security_clients_of_several_shards_are_promised_each_place_once() {
+    let limits = RetainedLimits { messages_max: 100, ..RetainedLimits::default() };
+    let retained = Retained::new(limits);
+    let taken = &|shard: usize| {
+        let messages = (0..200).map(|number| Message {
+            topic: topic(&format!("{shard}/{number}")),
+            ..message(10, HERE, "x")
+        });
+        messages.filter(|it| retained.admit(&Arc::new(it.stored_apart(it.id))).is_ok()).count()
+    };
+    let promised: usize = std::thread::scope(|scope| {
+        let shards = [0, 1, 2, 3].map(|shard| scope.spawn(move || taken(shard)));
+        shards.into_iter().map(|shard| shard.join().unwrap()).sum()
+    });
+    assert_eq!((promised, retained.count(), retained.refused_count()), (100, 100, 700));
 }
 
 #[test]

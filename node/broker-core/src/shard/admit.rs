@@ -1,5 +1,7 @@
 //! Whether a PUBLISH is within what its client was granted (MQTT 5.0, 3.2.2.3, 4.13).
 
+use std::sync::Arc;
+
 use verge_model::{Millis, Now};
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::{AckKind, InboundPublish, PacketId, QoS, ReasonCode};
@@ -68,22 +70,21 @@ impl Shard {
         true
     }
 
-    /// Whether there is room to retain a message; if not, its client was told. At QoS 0 it cannot
+    /// Retains a message, if there is room; if not, its client was told. At QoS 0 it cannot
     /// be: such a message goes to who is there, and need not be kept (3.3.1.3).
     pub(super) fn admits_retained(
         &mut self,
         via: Via,
         packet_id: Option<PacketId>,
-        message: &Message,
+        message: &Arc<Message>,
         now: Now,
     ) -> bool {
         let Some(packet_id) = packet_id.filter(|_| !message.payload.is_empty()) else {
             return true;
         };
-        if self.shared.retained.admits(&message.topic, message).is_ok() {
+        if self.shared.retained.admit(message).is_ok() {
             return true;
         }
-        self.shared.retained.count_refused();
         let kind = match message.qos {
             QoS::ExactlyOnce => AckKind::Pubrec,
             QoS::AtMostOnce | QoS::AtLeastOnce => AckKind::Puback,

@@ -7,6 +7,7 @@ use verge_mqtt_proto::session::{Entry, Step, StreamTag};
 
 use super::Streams;
 use super::api::{StreamNo, Via};
+use super::shares::Shares;
 use crate::ledger::{DropReason, Settled};
 use crate::shard::Shard;
 use crate::shard::api::{Delivery, SessionNo};
@@ -121,6 +122,8 @@ impl Shard {
         let Some(conn) = conns.get_mut(&id) else { return };
         let high = config.output_bytes_high;
         let mut grown = Vec::new();
+        // Counted once there is something for a data stream.
+        let mut shares = None;
         loop {
             if session.outbound.owes_again() {
                 // What an earlier connection was told of is told again on the control stream.
@@ -141,7 +144,13 @@ impl Shard {
             }
             let takes = |entry: &Entry| {
                 let stream = conn.stream_of(session, entry.tag);
-                stream.is_none_or(|stream| conn.output_len(stream) < high)
+                stream.is_none_or(|stream| {
+                    conn.output_len(stream) < high
+                        && (stream.is_control()
+                            || shares
+                                .get_or_insert_with(|| Shares::of(session, conn))
+                                .allow(stream))
+                })
             };
             let Some(place) = session.outbound.find_ready(takes) else { break };
             let Some(entry) = session.outbound.at(place) else { break };
@@ -157,7 +166,11 @@ impl Shard {
                 }
                 continue;
             }
+            let stream = conn.stream_of(session, entry.tag);
             let Some(packet_id) = session.outbound.assign_at(place) else { break };
+            if let Some(shares) = &mut shares {
+                shares.take(stream.unwrap_or(StreamNo::CONTROL));
+            }
             grown.extend(first_publish(session, conn, packet_id, turn, (tally, shared), now));
         }
         for stream in grown {

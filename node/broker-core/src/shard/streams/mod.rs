@@ -29,6 +29,7 @@ pub mod api;
 mod deliver;
 mod received;
 pub(in crate::shard) mod session;
+mod shares;
 mod subscribe;
 
 pub(in crate::shard) use self::deliver::acknowledges;

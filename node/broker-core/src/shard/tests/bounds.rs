@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use verge_mqtt_proto::TopicName;
+
 use super::bed::Bed;
 use super::client::{post, v4, v5, want};
 use super::mesh::Mesh;
 use crate::retained::RetainedLimits;
-use crate::shard::api::Terms;
+use crate::shard::api::{Mail, NodeMessage, Terms};
 
 #[test]
 fn security_a_session_has_so_many_subscriptions_and_no_more() {
@@ -41,6 +43,29 @@ fn security_filters_that_are_refused_are_counted() {
 
 fn two_retained(shared: crate::shared::NodeShared) -> crate::shared::NodeShared {
     shared.with_retained(RetainedLimits { messages_max: 2, ..RetainedLimits::default() })
+}
+
+#[test]
+fn what_the_node_says_of_itself_takes_no_room_from_retained_messages() {
+    let mut bed = Bed::configured(1, two_retained);
+    for number in 0..5 {
+        let topic = TopicName::parse(&format!("$SYS/n/{number}")).unwrap();
+        let payload = bytes::Bytes::from_static(b"well");
+        let message = NodeMessage { topic, payload, retain: true };
+        bed.mail(0, Mail::Publish(vec![message]));
+    }
+    let client = bed.connect(&v5("c"));
+    for number in 1..=3 {
+        let topic = ["t/1", "t/2", "t/3"][usize::from(number - 1)];
+        bed.send(client, client.publish(post(topic, "m").q1(number).retain()));
+    }
+    let nobody = "No matching subscribers";
+    let first = format!("puback 1 {nobody}");
+    let second = format!("puback 2 {nobody}");
+    bed.expect(client, &["connack present=0", &first, &second, "puback 3 Quota exceeded"]);
+    bed.send(client, client.subscribe(4, want("$SYS/#", 0)));
+    assert_eq!(bed.got(client).len(), 1 + 5);
+    assert_eq!((bed.shared.retained.count(), bed.shared.retained.refused_count()), (2, 1));
 }
 
 #[test]

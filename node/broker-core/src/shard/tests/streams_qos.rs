@@ -160,6 +160,32 @@ fn the_clients_receive_maximum_holds_for_all_streams_together() {
 }
 
 #[test]
+fn security_a_stream_that_is_not_acknowledged_leaves_room_for_others() {
+    let mut bed = Bed::new(1);
+    let car = bed.connect(&v5("car").receive_maximum(4));
+    let lamp = bed.connect(&v5("lamp"));
+    let (mute, good) = (bed.open_data(car, 4), bed.open_data(car, 8));
+    bed.send_on(mute, car.subscribe(1, want("mute", 1)));
+    bed.send_on(good, car.subscribe(1, want("good", 1)));
+    bed.got_on(mute);
+    bed.got_on(good);
+    for id in 1..=4 {
+        bed.send(lamp, lamp.publish(post("mute", "m").q1(id)));
+    }
+    assert_eq!(bed.got_on(mute).len(), 2, "half of the window");
+    for round in 0..5 {
+        bed.send(lamp, lamp.publish(post("good", "m").q1(1)));
+        let id = 16_387 + round;
+        bed.expect_on(good, &[&format!("publish good q1 id={id} \"m\"")]);
+        bed.send_on(good, car.ack(Puback, id));
+    }
+    // It goes on where it is acknowledged.
+    bed.send_on(mute, car.ack(Puback, 16_385));
+    assert_eq!(bed.got_on(mute).len(), 1);
+    assert_eq!(bed.held(), 3);
+}
+
+#[test]
 fn security_our_receive_maximum_holds_for_all_streams_together() {
     let (mut bed, car) = bed();
     let (one, two) = (bed.open_data(car, 4), bed.open_data(car, 8));

@@ -81,11 +81,21 @@ impl Outbound {
         removed
     }
 
+    /// The tags of what is in flight, one for each message.
+    pub fn tags_in_flight(&self) -> impl Iterator<Item = StreamTag> {
+        self.inflight.iter().map(|(_, inflight)| inflight.entry.tag)
+    }
+
+    /// Most messages in flight on the present connection.
+    #[must_use]
+    pub fn window(&self) -> u16 {
+        self.receive_maximum
+    }
+
     /// The tags of everything owed.
     pub fn tags(&self) -> impl Iterator<Item = StreamTag> {
         let queued = self.older.iter().chain(&self.queue).map(|entry| entry.tag);
-        let inflight = self.inflight.iter().map(|(_, inflight)| inflight.entry.tag);
-        queued.chain(inflight)
+        queued.chain(self.tags_in_flight())
     }
 }
 
