@@ -1,7 +1,7 @@
 """Other people's judges against a fresh node, over each transport: judge.py VERGE CACHE [NAME...]
 
-VERGE is the program, CACHE a folder outside the checkout where suites are installed once, by pip and
-npm. NAMEs choose judges. PAHO_TESTING names a checkout of eclipse/paho.mqtt.testing, which is in no
+VERGE is the program, CACHE a folder outside the checkout where suites are installed once, by pip,
+npm and cargo. NAMEs choose judges. PAHO_TESTING names a checkout of eclipse/paho.mqtt.testing, which is in no
 registry. Prints what failed, and one table; fails if anything failed that waivers.toml does not
 explain.
 """
@@ -21,7 +21,7 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-GMQTT, AEDES, MQTTJS, PAHO, AIOMQTT = "0.8.0", "1.2.0", "5.16.0", "2.1.0", "2.5.1"
+GMQTT, AEDES, MQTTJS, PAHO, AIOMQTT, RUMQTTC = "0.8.0", "1.2.0", "5.16.0", "2.1.0", "2.5.1", "0.25.1"
 TRANSPORTS = ["tcp", "tcp, cut", "tls", "ws", "wss"]
 SECONDS_MAX = {"suite": 900, "case": 120}
 
@@ -278,6 +278,14 @@ def mqttjs(cache, transport, port, authority):
     yield from lines_of(run(command, SECONDS_MAX["suite"], env=env)[0])
 
 
+def rumqttc(cache, transport, port, authority):
+    target = cache.path / f"rumqttc-{RUMQTTC}"
+    must(["cargo", "build", "--quiet", "--locked", "--manifest-path", HERE / "rumqttc/Cargo.toml",
+          "--target-dir", target])
+    command = [str(target / "debug/judge"), transport, str(port), authority]
+    yield from lines_of(run(command, SECONDS_MAX["suite"])[0])
+
+
 def paho(cache, transport, port, _authority):
     python = cache.python(f"paho-mqtt-{PAHO}", f"paho-mqtt=={PAHO}")
     script = HERE.parents[1] / "processes/paho_scenarios.py"
@@ -313,10 +321,10 @@ JUDGES = {
     "paho-mqtt": (PAHO, paho, []),
     "aiomqtt": (AIOMQTT, aiomqtt, ["tcp", "tls", "ws", "wss"]),
     "MQTT.js": (MQTTJS, mqttjs, ["tcp", "tls", "ws", "wss"]),
+    "rumqttc": (RUMQTTC, rumqttc, ["tcp", "tls", "ws", "wss"]),
     "mosquitto": (version_of_mosquitto(), mosquitto, ["tcp", "tls"]),
 }
 NOT_RUN = {
-    "rumqttc": "its TLS brings a second cryptography library into the lock file",
     "paho.mqtt.testing": "PAHO_TESTING names no checkout, and no registry has it",
 }
 
