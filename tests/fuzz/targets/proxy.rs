@@ -2,6 +2,8 @@
 //! says it verified is a client's.
 #![no_main]
 
+#[path = "../../../node/src/listener/proxy/checksum.rs"]
+mod checksum;
 #[path = "../../../node/src/listener/proxy/header.rs"]
 #[allow(dead_code, reason = "what is said of a client is the listener's")]
 mod header;
