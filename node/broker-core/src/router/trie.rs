@@ -18,6 +18,10 @@
 //! So a step costs the same however many children a node has, and a node with one child costs no
 //! table of its own.
 //!
+//! A path that shares no more than its beginning with others ends in one node, which keeps all that
+//! follows as text: `a/b/c` beside `a/x/y/z` is `a`, `b/c` and `x/y/z`. It is unfolded when another
+//! path goes the same way.
+//!
 //! Walks use a stack of their own, so that no text, however many levels it has, runs out of the
 //! thread's.
 
@@ -72,9 +76,24 @@ impl<V> LevelTrie<V> {
     pub fn get_or_insert_with(&mut self, path: &str, make: impl FnOnce() -> V) -> &mut V {
         let mut at = ROOT;
         let mut multi = false;
-        for level in Levels::of(path) {
+        let mut levels = Levels::of(path);
+        loop {
+            let text = levels.rest();
+            let Some(level) = levels.next() else { break };
             match FilterLevel::parse(level) {
-                FilterLevel::Exact(level) => at = self.child_or_insert(at, level),
+                FilterLevel::Exact(level) => {
+                    let Some(child) = self.child(at, &self.nodes[at], level) else {
+                        at = self.insert_child(at, text.unwrap_or(level));
+                        break;
+                    };
+                    at = child;
+                    if let Some(rest) = self.nodes[at].level.rest() {
+                        if levels.rest().map(str::as_bytes) == Some(rest) {
+                            break;
+                        }
+                        self.unfold(at);
+                    }
+                }
                 FilterLevel::Single => at = self.single_or_insert(at),
                 FilterLevel::Multi => {
                     multi = true;
@@ -132,6 +151,14 @@ impl<V> LevelTrie<V> {
             smallvec![(ROOT, Levels::of(topic))];
         while let Some((at, mut levels)) = open.pop() {
             let node = &self.nodes[at];
+            if let Some(rest) = node.level.rest() {
+                if let Some(value) = &node.here
+                    && meets(Levels::of(text_of(rest)), levels)
+                {
+                    visit(value);
+                }
+                continue;
+            }
             let wildcards = !(dollar && at == ROOT);
             if let Some(value) = node.multi.as_ref().filter(|_| wildcards) {
                 visit(value);
@@ -163,6 +190,15 @@ impl<V> LevelTrie<V> {
             smallvec![(ROOT, Some(Levels::of(pattern)))];
         while let Some((at, wanted)) = open.pop() {
             let node = &self.nodes[at];
+            if let Some(rest) = node.level.rest() {
+                let wanted = wanted.is_none_or(|wanted| meets(wanted, Levels::of(text_of(rest))));
+                if let Some(value) = node.here.as_ref().filter(|_| wanted)
+                    && visit(value).is_break()
+                {
+                    return;
+                }
+                continue;
+            }
             let (ends, deeper) = match wanted {
                 None => (true, None),
                 Some(mut levels) => match levels.next().map(FilterLevel::parse) {
@@ -184,7 +220,9 @@ impl<V> LevelTrie<V> {
             if ends && deeper.is_some() {
                 continue;
             }
-            let mut children: Vec<_> = self.children(node).collect();
+            let children = self.children(node);
+            let mut children: Vec<_> =
+                children.map(|child| (self.nodes[child].level.name(), child)).collect();
             // As above, [MQTT-4.7.2-1].
             children.retain(|(level, _)| !(at == ROOT && level.starts_with(b"$")));
             children.sort_unstable_by(|one, other| other.0.cmp(one.0));
@@ -207,9 +245,9 @@ impl<V> LevelTrie<V> {
             if node.single != NONE {
                 open.push((node.single, Some(below("+"))));
             }
-            open.extend(self.children(node).map(|(level, child)| {
-                let level = str::from_utf8(level).expect("levels are pieces of text");
-                (child, Some(below(level)))
+            open.extend(self.children(node).map(|child| {
+                let text = text_of(self.nodes[child].level.as_bytes());
+                (child, Some(below(text)))
             }));
             if let (Some(path), Some(value)) = (&path, &node.here) {
                 visit(path, value);
@@ -232,14 +270,19 @@ impl<V> LevelTrie<V> {
     /// The node where `path` ends, and whether it ends with `#`.
     fn find(&self, path: &str) -> Option<(u32, bool)> {
         let mut at = ROOT;
-        for level in Levels::of(path).map(FilterLevel::parse) {
+        let mut levels = Levels::of(path);
+        while let Some(level) = levels.next() {
             let node = &self.nodes[at];
-            at = match level {
+            at = match FilterLevel::parse(level) {
                 FilterLevel::Exact(text) => self.child(at, node, text)?,
                 FilterLevel::Single if node.single == NONE => return None,
                 FilterLevel::Single => node.single,
                 FilterLevel::Multi => return Some((at, true)),
             };
+            if let Some(rest) = self.nodes[at].level.rest() {
+                let same = levels.rest().map(str::as_bytes) == Some(rest);
+                return same.then_some((at, false));
+            }
         }
         Some((at, false))
     }
@@ -257,25 +300,46 @@ impl<V> LevelTrie<V> {
     fn leads(&self, way: Way, hash: u32, from: u32, level: &str) -> bool {
         way.hash == hash && {
             let child = &self.nodes[way.child];
-            child.parent == from && child.level.as_bytes() == level.as_bytes()
+            child.parent == from && child.level.name() == level.as_bytes()
         }
     }
 
-    /// The children of a node but for that for `+`, with their levels, in no order.
-    fn children<'n>(&'n self, node: &Node<V>) -> impl Iterator<Item = (&'n [u8], u32)> {
+    /// The children of a node but for that for `+`, in no order.
+    fn children<'n>(&'n self, node: &Node<V>) -> impl Iterator<Item = u32> + use<'n, V> {
         let some = |at: u32| (at != NONE).then_some(at);
-        let numbers = iter::successors(some(node.first), move |at| some(self.nodes[*at].next));
-        numbers.map(|at| (self.nodes[at].level.as_bytes(), at))
+        iter::successors(some(node.first), move |at| some(self.nodes[*at].next))
     }
 
-    fn child_or_insert(&mut self, at: u32, level: &str) -> u32 {
-        if let Some(child) = self.child(at, &self.nodes[at], level) {
-            return child;
-        }
-        let child = self.nodes.insert_child(at, level);
-        let way = Way { hash: hash(at, level.as_bytes()), child };
+    /// A new child, for the level that `text` begins with; it keeps what follows.
+    fn insert_child(&mut self, at: u32, text: &str) -> u32 {
+        let child = self.nodes.insert_child(at, text);
+        let way = Way { hash: hash(at, self.nodes[child].level.name()), child };
         self.ways.insert(way, |way| Way::spread(way.hash));
         child
+    }
+
+    /// Moves the value of a node that keeps what follows its level to where that leads.
+    fn unfold(&mut self, mut at: u32) {
+        let node = &mut self.nodes[at];
+        let Some(text) = node.level.unfold() else { return };
+        let Some(value) = node.here.take() else { return };
+        let mut levels = Levels::of(text_of(&text));
+        loop {
+            let text = levels.rest();
+            let Some(level) = levels.next() else { break };
+            match FilterLevel::parse(level) {
+                FilterLevel::Exact(level) => {
+                    at = self.insert_child(at, text.unwrap_or(level));
+                    break;
+                }
+                FilterLevel::Single => at = self.single_or_insert(at),
+                FilterLevel::Multi => {
+                    self.nodes[at].multi = Some(value);
+                    return;
+                }
+            }
+        }
+        self.nodes[at].here = Some(value);
     }
 
     fn single_or_insert(&mut self, at: u32) -> u32 {
@@ -291,13 +355,30 @@ impl<V> LevelTrie<V> {
             let node = &self.nodes[at];
             let parent = node.parent;
             if self.nodes[parent].single != at {
-                let hash = hash(parent, node.level.as_bytes());
+                let hash = hash(parent, node.level.name());
                 self.ways.remove(Way::spread(hash), |way| way.child == at);
             }
             self.nodes.remove(at);
             at = parent;
         }
     }
+}
+
+/// Whether a topic's levels are what a filter's levels want, both from below the first.
+fn meets(filter: Levels<'_>, mut topic: Levels<'_>) -> bool {
+    for level in filter {
+        match FilterLevel::parse(level) {
+            FilterLevel::Exact(level) if topic.next() == Some(level) => {}
+            FilterLevel::Single if topic.next().is_some() => {}
+            FilterLevel::Exact(_) | FilterLevel::Single => return false,
+            FilterLevel::Multi => return true,
+        }
+    }
+    topic.next().is_none()
+}
+
+fn text_of(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).expect("levels are pieces of text")
 }
 
 fn hash(parent: u32, level: &[u8]) -> u32 {
@@ -393,6 +474,24 @@ mod tests {
             found.push(*filter);
         });
         assert_eq!(sorted(found), sorted(FILTERS.to_vec()));
+    }
+
+    #[test]
+    fn a_path_of_its_own_is_one_node_until_another_goes_its_way() {
+        let mut filters = trie(&["a/b/+/c/#"]);
+        assert_eq!(filters.nodes.len(), 2);
+        for (path, nodes) in [("a/x/y", 4), ("a/b/+/d", 7), ("a/b", 7), ("a/#", 7)] {
+            filters.get_or_insert_with(path, || path);
+            assert_eq!((filters.nodes.len(), filters.get(path)), (nodes, Some(&path)), "{path}");
+        }
+        assert_eq!(matching(&filters, "a/b/1/c"), ["a/#", "a/b/+/c/#"]);
+        assert_eq!(matching(&filters, "a/b/$/d"), ["a/#", "a/b/+/d"]);
+        assert_eq!(matching(&filters, "a/x"), ["a/#"]);
+        assert_eq!(filters.get("a/x"), None);
+        for path in ["a/x/y", "a/b", "a/b/+/c/#", "a/#", "a/b/+/d"] {
+            assert_eq!(filters.remove(path), Some(path));
+        }
+        assert_eq!((filters.nodes.len(), filters.ways.len()), (1, 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ const BLOCK_BITS: u32 = 12;
 /// A node.
 #[derive(Debug)]
 pub(super) struct Node<V> {
-    /// What leads here from the parent; empty if it is `+`.
+    /// What leads here from the parent, empty if it is `+`, and what follows, if nothing else does.
     pub(super) level: Level,
     pub(super) parent: u32,
     /// The child for `+`, or [`NONE`].
@@ -73,9 +73,9 @@ impl<V> Nodes<V> {
         self.blocks.iter().map(Vec::len).sum::<usize>() - free.count()
     }
 
-    /// A new child for a level.
-    pub(super) fn insert_child(&mut self, parent: u32, level: &str) -> u32 {
-        let at = self.insert(Node::new(Level::of(level), parent));
+    /// A new child for the level that `text` begins with; it keeps what follows.
+    pub(super) fn insert_child(&mut self, parent: u32, text: &str) -> u32 {
+        let at = self.insert(Node::new(Level::of(text), parent));
         let sibling = std::mem::replace(&mut self[parent].first, at);
         if sibling != NONE {
             self[sibling].previous = at;
@@ -143,34 +143,74 @@ impl<V> IndexMut<u32> for Nodes<V> {
 /// Longest level kept in its node.
 const SHORT_MAX: usize = 14;
 
-/// The text of a level, in 16 bytes; most are shorter.
+/// The text of a level, in 16 bytes; most are shorter. With a slash in it, it is a level and what
+/// follows.
 #[derive(Debug)]
 pub(super) enum Level {
     /// So many of these bytes.
     Short(u8, [u8; SHORT_MAX]),
     /// Boxed twice: a pointer alone fits.
     Long(Box<Box<[u8]>>),
+    /// As short, with a slash.
+    ShortPath(u8, [u8; SHORT_MAX]),
+    /// As long, with a slash.
+    LongPath(Box<Box<[u8]>>),
 }
 
 impl Level {
     fn of(text: &str) -> Self {
+        Self::of_bytes(text.as_bytes())
+    }
+
+    fn of_bytes(text: &[u8]) -> Self {
+        let is_path = slash(text).is_some();
         let mut bytes = [0; SHORT_MAX];
-        match bytes.get_mut(..text.len()) {
-            Some(start) => {
-                start.copy_from_slice(text.as_bytes());
-                Self::Short(u8::try_from(text.len()).expect("it is short"), bytes)
-            }
-            None => Self::Long(Box::new(text.as_bytes().into())),
+        let Some(start) = bytes.get_mut(..text.len()) else {
+            let text = Box::new(text.into());
+            return if is_path { Self::LongPath(text) } else { Self::Long(text) };
+        };
+        start.copy_from_slice(text);
+        let len = u8::try_from(text.len()).expect("it is short");
+        if is_path { Self::ShortPath(len, bytes) } else { Self::Short(len, bytes) }
+    }
+
+    /// Its text, with what follows.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) | Self::ShortPath(len, bytes) => &bytes[..usize::from(*len)],
+            Self::Long(bytes) | Self::LongPath(bytes) => bytes,
         }
     }
 
-    /// Its text.
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    /// Its text alone.
+    pub(super) fn name(&self) -> &[u8] {
+        let text = self.as_bytes();
+        if self.is_path() { &text[..slash(text).unwrap_or(text.len())] } else { text }
+    }
+
+    /// What follows it, if that is kept here.
+    pub(super) fn rest(&self) -> Option<&[u8]> {
+        let text = self.as_bytes();
+        self.is_path().then(|| &text[slash(text).map_or(text.len(), |slash| slash + 1)..])
+    }
+
+    /// Keeps what follows no more, and gives it.
+    pub(super) fn unfold(&mut self) -> Option<Box<[u8]>> {
+        let rest = self.rest()?.into();
+        *self = Self::of_bytes(self.name());
+        Some(rest)
+    }
+
+    fn is_path(&self) -> bool {
         match self {
-            Self::Short(len, bytes) => &bytes[..usize::from(*len)],
-            Self::Long(bytes) => bytes,
+            Self::Short(..) | Self::Long(_) => false,
+            Self::ShortPath(..) | Self::LongPath(_) => true,
         }
     }
+}
+
+fn slash(text: &[u8]) -> Option<usize> {
+    text.iter().position(|byte| *byte == b'/')
 }
 
 #[cfg(test)]
