@@ -18,7 +18,9 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Nobody yet, on two shards.
     pub(crate) fn new() -> Self {
-        Self { rig: Rig::new(2), clients: Vec::new() }
+        let mut rig = Rig::new(2);
+        rig.give_back();
+        Self { rig, clients: Vec::new() }
     }
 
     /// How many are connected.

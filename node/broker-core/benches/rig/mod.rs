@@ -48,6 +48,8 @@ pub(crate) struct Rig {
     unanswered: Vec<(Client, AckKind, PacketId)>,
     /// Whether deliveries above QoS 0 are to be answered, and so must be read.
     reads: bool,
+    /// Whether outputs that were written give their memory back, as those of a driver do.
+    gives_back: bool,
     /// Bytes written to clients.
     pub(crate) bytes_out: u64,
     /// Turns in which a connection had something to write, by connection: writes to sockets.
@@ -70,6 +72,7 @@ impl Rig {
             next_conn: 1,
             unanswered: Vec::new(),
             reads: false,
+            gives_back: false,
             bytes_out: 0,
             writes: 0,
             info: ConnectionInfo {
@@ -154,6 +157,11 @@ impl Rig {
         self.reads = true;
     }
 
+    /// From now on a connection without output has no memory for it.
+    pub(crate) fn give_back(&mut self) {
+        self.gives_back = true;
+    }
+
     /// Clients answer what they were sent, until nobody owes an answer.
     pub(crate) fn acknowledge(&mut self) {
         while !self.unanswered.is_empty() {
@@ -206,7 +214,9 @@ impl Rig {
                 read(client, out, &mut self.unanswered);
             }
             out.clear();
-            shard.output_written(conn);
+            if self.gives_back {
+                shard.output_written(conn);
+            }
         }
         again
     }
