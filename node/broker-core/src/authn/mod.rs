@@ -18,6 +18,7 @@
 pub mod cache;
 pub mod name;
 pub mod scram;
+pub mod scram_client;
 pub mod users;
 pub mod verifier;
 

@@ -66,6 +66,15 @@ impl Verifier {
         salt: &[u8],
         iterations: u32,
     ) -> Result<Self, VerifierError> {
+        Self::with_client_key(password, salt, iterations).map(|(verifier, _)| verifier)
+    }
+
+    /// The same, with the key that only who knows the password has.
+    pub(super) fn with_client_key(
+        password: &[u8],
+        salt: &[u8],
+        iterations: u32,
+    ) -> Result<(Self, [u8; KEY_BYTES]), VerifierError> {
         let iterations = checked(iterations)?;
         let salted = salted(password, salt, iterations);
         let client_key = hmac::sign(&salted, b"Client Key");
@@ -73,7 +82,9 @@ impl Verifier {
         stored_key.copy_from_slice(digest::digest(&digest::SHA256, client_key.as_ref()).as_ref());
         let mut server_key = [0; KEY_BYTES];
         server_key.copy_from_slice(hmac::sign(&salted, b"Server Key").as_ref());
-        Ok(Self { iterations, salt: salt.into(), stored_key, server_key })
+        let mut own_key = [0; KEY_BYTES];
+        own_key.copy_from_slice(client_key.as_ref());
+        Ok((Self { iterations, salt: salt.into(), stored_key, server_key }, own_key))
     }
 
     /// Whether this is the password; takes as long as deriving its keys.
