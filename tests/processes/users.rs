@@ -14,7 +14,7 @@ use verge_mqtt_proto::{
 };
 
 use crate::node::Node;
-use crate::programs::{installed, refusal_of, run};
+use crate::programs::{Running, installed, output_of, refusal_of, run};
 use crate::site::Site;
 use crate::time::{SOON, until};
 
@@ -60,6 +60,34 @@ fn a_client_proves_that_it_knows_the_password_mqtt_4_12_0_1() {
         assert_eq!(scram(&node, "car-7", password), reason);
         assert_eq!(scram(&node, "ghost", password), ReasonCode::NotAuthorized);
     }
+}
+
+#[test]
+fn verge_pub_and_sub_prove_a_password_and_ask_the_server_to() {
+    let site = Site::new();
+    passwd(&site, "car=7,b", "wunder bar");
+    let node = node(&site).started();
+    let url = format!("tcp://{}", node.mqtt);
+    let client = |what: &str, password: &str, rest: &[&str]| {
+        let mut command = site.verge([what, "--url", &url, "--scram", "-u", "car=7,b"]);
+        command.args(["-P", password, "-t", "s"]).args(rest);
+        command
+    };
+    let sub = ["-C", "1", "-W", "30", "-i", "listener"];
+    let sub = Running::spawn(&mut client("sub", "wunder bar", &sub));
+    until("it is subscribed", || !node.list("subscriptions").is_empty());
+    let clients = node.list("clients");
+    assert_eq!(clients[0]["client"], "car=7,b/listener", "{clients:?}");
+    output_of(&mut client("pub", "wunder bar", &["-m", "proven", "-q", "1"]));
+    assert_eq!(sub.output(), "proven\n");
+    let said = refusal_of(&mut client("pub", "wrong", &["-m", "x"]), 1);
+    assert!(said.contains("refused: Not authorized"), "{said}");
+    // Where nobody knows the password, nobody is believed: not even a node that lets all in.
+    let open = site.node("open").started();
+    let url = format!("tcp://{}", open.mqtt);
+    let mut command = site.verge(["pub", "--url", &url, "--scram", "-u", "car", "-P", "x"]);
+    let said = refusal_of(command.args(["-t", "s", "-m", "x"]), 1);
+    assert!(said.contains("Bad authentication method"), "{said}");
 }
 
 #[test]

@@ -14,13 +14,15 @@ use bytes::Bytes;
 use clap::Args;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+use verge_broker_core::authn::users::prepare as prepare_name;
 use verge_mqtt_proto::{ProtocolVersion, QoS, ReasonCode, TopicFilter, TopicName};
 
 use super::address::{Address, Scheme};
-use super::event::{Event, Incoming, SessionOptions};
+use super::event::{Event, Incoming, Nonce, SessionOptions};
 use super::net::{ConnectOptions, Connection, NetError};
 use super::outgoing::Publication;
 use super::session::ClientSession;
+use super::streams::{self, STREAMS_MAX, Streams};
 use super::tls::TlsOptions;
 
 /// Lines of standard input read ahead of the server.
@@ -68,6 +70,14 @@ pub struct ServerArgs {
         hide_env_values = true
     )]
     pub password: Option<String>,
+    /// Prove the password by SCRAM-SHA-256, without saying it; needs -u and -P
+    #[arg(long, requires = "user", requires = "password", conflicts_with = "v311")]
+    pub scram: bool,
+    /// Use this many further streams of a quic:// connection: for publications in turn, or each for
+    /// a part of the filters. Order holds within a stream only
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u16).range(0..=i64::from(STREAMS_MAX)))]
+    pub streams: u16,
     /// Authorities to trust for tls://, quic:// and wss:// (PEM); the system's if not given
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -191,8 +201,9 @@ async fn publish(args: PubArgs) -> Result<(), Failure> {
     let (mut session, options) = prepare(&args.server)?;
     let url = &args.server.url;
     let unreachable = |error: NetError| Failure::failed(format!("{url}: {error}"));
-    let mut connection =
-        Connection::connect(url, &options, &mut session).await.map_err(unreachable)?;
+    let mut further = streams::sessions(session.options(), args.server.streams);
+    let control = Connection::connect(url, &options, &mut session).await.map_err(unreachable)?;
+    let mut connection = Streams::open(control, &mut further).await.map_err(unreachable)?;
     let mut at_end = false;
     while !at_end || connection.publications() > 0 {
         let has_room = connection.publications() < LINES_AHEAD_MAX;
@@ -222,7 +233,7 @@ async fn publish(args: PubArgs) -> Result<(), Failure> {
             },
         }
     }
-    connection.disconnect().await.map_err(unreachable)
+    connection.finish().await.map_err(unreachable)
 }
 
 /// The messages to publish, read ahead by a thread where they come from standard input.
@@ -266,8 +277,9 @@ async fn subscribe(args: SubArgs) -> Result<(), Failure> {
     let url = &args.server.url;
     let unreachable = |error: NetError| Failure::failed(format!("{url}: {error}"));
     let deadline = args.wait.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let mut connection =
-        Connection::connect(url, &options, &mut session).await.map_err(unreachable)?;
+    let mut further = streams::sessions(session.options(), args.server.streams);
+    let control = Connection::connect(url, &options, &mut session).await.map_err(unreachable)?;
+    let mut connection = Streams::open(control, &mut further).await.map_err(unreachable)?;
     let filters: Vec<(&str, QoS)> =
         args.topics.iter().map(|filter| (filter.as_str(), args.qos)).collect();
     let granted = connection.subscribe(&filters).await.map_err(unreachable)?;
@@ -314,7 +326,15 @@ async fn subscribe(args: SubArgs) -> Result<(), Failure> {
 
 fn prepare(args: &ServerArgs) -> Result<(ClientSession, ConnectOptions), Failure> {
     let version = if args.v311 { ProtocolVersion::V4 } else { ProtocolVersion::V5 };
+    if args.streams > 0 && args.url.scheme != Scheme::Quic {
+        return Err(Failure::usage(format!("--streams: {} has one stream", args.url)));
+    }
+    let user = args.user.as_deref().unwrap_or_default();
+    if args.scram && prepare_name(user).is_none() {
+        return Err(Failure::usage(format!("-u '{user}': no user has such a name")));
+    }
     let session = ClientSession::new(SessionOptions {
+        scram: args.scram.then(|| Nonce(format!("{:032x}", rand::random::<u128>()))),
         clean_start: !args.persistent,
         session_expiry_secs: if args.persistent { args.session_expiry } else { 0 },
         keep_alive_secs: args.keep_alive,
@@ -461,6 +481,10 @@ mod tests {
             "sub -t a --cert c.pem",
             "sub -t a --v5 --v311",
             "sub -t a -v -F %t",
+            "sub -t a --streams 10",
+            "sub -t a --scram",
+            "sub -t a --scram -u ann",
+            "sub -t a --scram -u ann -P secret --v311",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -1,6 +1,7 @@
 //! What a client's session and its application say to each other.
 
 use bytes::Bytes;
+use verge_broker_core::authn::scram_client::ServerFault;
 use verge_mqtt_proto::packet::connect::RECEIVE_MAXIMUM_DEFAULT;
 use verge_mqtt_proto::{PacketType, ProtocolVersion, QoS, ReasonCode};
 
@@ -23,11 +24,18 @@ pub struct SessionOptions {
     pub username: Option<String>,
     /// Password.
     pub password: Option<Vec<u8>>,
+    /// Proves that it knows the password by SCRAM-SHA-256, and does not say it; 5.0 only.
+    pub scram: Option<Nonce>,
     /// Most QoS 1 and 2 messages the server may have under way to us; said in 5.0 only.
     pub receive_maximum: u16,
     /// Most publications held until the server has taken them over.
     pub publications_max: usize,
 }
+
+/// What makes a client's proofs differ from all others: random text of printable ASCII without commas.
+/// Each connection adds its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nonce(pub String);
 
 impl SessionOptions {
     /// A client with this identifier, a session that ends with the connection, and common bounds.
@@ -41,6 +49,7 @@ impl SessionOptions {
             keep_alive_secs: 60,
             username: None,
             password: None,
+            scram: None,
             receive_maximum: RECEIVE_MAXIMUM_DEFAULT,
             publications_max: 10_000,
         }
@@ -108,6 +117,9 @@ pub enum Fault {
     /// A topic alias, though none was offered.
     #[error("the server used a topic alias, though none was allowed")]
     TopicAlias,
+    /// What the server says of the password is not SCRAM-SHA-256, or proves nothing.
+    #[error(transparent)]
+    Scram(#[from] ServerFault),
     /// No PINGRESP within the keep alive.
     #[error("the server did not answer a ping within the keep alive")]
     Silent,

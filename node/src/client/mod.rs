@@ -6,7 +6,8 @@
 //! | [`session`] | the client's side of the protocol, without I/O: packets in, packets and events out |
 //! | [`outgoing`] | the publications of a session, from the application's hand to the last acknowledgement |
 //! | [`net`] | the driver: one connection that serves a session |
-//! | [`quic`] | a QUIC connection's control stream |
+//! | [`quic`] | streams of a QUIC connection |
+//! | [`streams`] | a connection with further streams |
 //! | `web` | WebSocket as a stream of bytes |
 //! | [`address`] | where a server is: `tcp://host:port`, `wss://host:port/path` |
 //! | [`tls`] | whom a client trusts, and who it says it is |
@@ -24,6 +25,7 @@ pub mod net;
 pub mod outgoing;
 pub mod quic;
 pub mod session;
+pub mod streams;
 pub mod tls;
 mod web;
 

@@ -32,6 +32,9 @@ const READ_BYTES: usize = 16 << 10;
 /// Largest packet the client takes from a server.
 const PACKET_BYTES_MAX: usize = 64 << 20;
 
+/// How long a server may take to end its side of a stream.
+const STREAM_END: Duration = Duration::from_secs(10);
+
 /// Events set aside while [`Connection::wait`] looks for one outcome.
 const ASIDE_MAX: usize = 100_000;
 
@@ -95,6 +98,8 @@ pub struct Connection<'s> {
     session_present: bool,
     discarded: Vec<Ticket>,
     connack_after: Duration,
+    /// Where further streams can be opened.
+    streams: Option<quinn::Connection>,
 }
 
 impl<'s> Connection<'s> {
@@ -109,22 +114,12 @@ impl<'s> Connection<'s> {
     ) -> Result<Self, NetError> {
         let deadline = Instant::now() + options.timeout;
         let late = |_| NetError::Timeout(options.timeout);
-        let transport = timeout_at(deadline, open(address, options)).await.map_err(late)??;
-        let clock = Clock::start();
-        session.handle_connected(clock.now().mono);
-        let (reader, writer) = tokio::io::split(transport);
-        let mut connection = Self {
-            session,
-            reader,
-            writer,
-            clock,
-            received: BytesMut::new(),
-            sending: Bytes::new(),
-            flush_due: false,
-            session_present: false,
-            discarded: Vec::new(),
-            connack_after: Duration::ZERO,
-        };
+        let opened = timeout_at(deadline, open(address, options)).await.map_err(late)??;
+        let (transport, streams) = opened;
+        let mut connection = Self::over(transport, session);
+        connection.streams = streams;
+        let now = connection.clock.now().mono;
+        connection.session.handle_connected(now);
         let asked = Instant::now();
         let answer =
             |event: &Event| matches!(event, Event::Connected { .. } | Event::Refused { .. });
@@ -141,6 +136,64 @@ impl<'s> Connection<'s> {
             | Event::Subscribed(..)
             | Event::Unsubscribed(..)
             | Event::Disconnected { .. } => Err(NetError::Closed),
+        }
+    }
+
+    fn over(transport: Box<dyn Transport>, session: &'s mut ClientSession) -> Self {
+        let (reader, writer) = tokio::io::split(transport);
+        Self {
+            session,
+            reader,
+            writer,
+            clock: Clock::start(),
+            received: BytesMut::new(),
+            sending: Bytes::new(),
+            flush_due: false,
+            session_present: false,
+            discarded: Vec::new(),
+            connack_after: Duration::ZERO,
+            streams: None,
+        }
+    }
+
+    /// Opens a further stream for a session of its own, with a part of what the server takes
+    /// unacknowledged: its Receive Maximum is that of all streams together.
+    ///
+    /// # Errors
+    /// The transport has no streams, or is lost.
+    pub async fn open_stream<'t>(
+        &self,
+        session: &'t mut ClientSession,
+        share: usize,
+    ) -> Result<Connection<'t>, NetError> {
+        let unsupported = || NetError::Io(io::ErrorKind::Unsupported.into());
+        let stream = QuicStream::further(self.streams.clone().ok_or_else(unsupported)?).await?;
+        let (receive_maximum, packet_bytes_max) = self.session.granted();
+        let part = usize::from(receive_maximum) / share.max(1);
+        let part = u16::try_from(part).unwrap_or(receive_maximum).max(1);
+        session.handle_joined(part, packet_bytes_max);
+        Ok(Connection::over(Box::new(stream), session))
+    }
+
+    /// Ends a further stream: the server has handled all of it when it ends its side.
+    ///
+    /// # Errors
+    /// The transport failed before.
+    pub async fn end_stream(mut self) -> Result<(), NetError> {
+        self.writer.write_all(&self.sending).await?;
+        let now = self.clock.now().mono;
+        while let Some(bytes) = self.session.poll_transmit(now) {
+            self.writer.write_all(&bytes).await?;
+        }
+        self.writer.shutdown().await?;
+        let deadline = Instant::now() + STREAM_END;
+        let late = |_| NetError::Timeout(STREAM_END);
+        loop {
+            self.received.clear();
+            let read = self.reader.read_buf(&mut self.received);
+            if timeout_at(deadline, read).await.map_err(late)?? == 0 {
+                return Ok(());
+            }
         }
     }
 
@@ -315,7 +368,10 @@ impl Drop for Connection<'_> {
     }
 }
 
-async fn open(address: &Address, options: &ConnectOptions) -> Result<Box<dyn Transport>, NetError> {
+/// A transport, and what opens further streams of it.
+type Opened = (Box<dyn Transport>, Option<quinn::Connection>);
+
+async fn open(address: &Address, options: &ConnectOptions) -> Result<Opened, NetError> {
     let trusted = || {
         let missing = || NetError::Tls("the client was given no certificates to trust".to_owned());
         options.tls.as_ref().ok_or_else(missing)
@@ -324,16 +380,21 @@ async fn open(address: &Address, options: &ConnectOptions) -> Result<Box<dyn Tra
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true).map(|()| stream)
     };
-    Ok(match address.scheme {
+    let transport: Box<dyn Transport> = match address.scheme {
         Scheme::Tcp => Box::new(stream().await?),
-        Scheme::Quic => Box::new(QuicStream::open(address, trusted()?).await?),
+        Scheme::Quic => {
+            let stream = QuicStream::open(address, trusted()?).await?;
+            let streams = stream.connection();
+            return Ok((Box::new(stream), Some(streams)));
+        }
         Scheme::Tls => Box::new(secured(address, trusted()?, stream().await?).await?),
         Scheme::Ws => Box::new(Web::connect(stream().await?, address).await?),
         Scheme::Wss => {
             let stream = secured(address, trusted()?, stream().await?).await?;
             Box::new(Web::connect(stream, address).await?)
         }
-    })
+    };
+    Ok((transport, None))
 }
 
 async fn secured(

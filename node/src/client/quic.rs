@@ -1,7 +1,7 @@
-//! A QUIC connection of the client, of which it uses the control stream.
+//! Streams of the client's QUIC connection.
 //!
-//! What MQTT sends over TCP goes unchanged over stream 0. Multi-stream use is a matter of the
-//! application: which topics must stay in order with which.
+//! What MQTT sends over TCP goes unchanged over stream 0. Which topics must stay in order with which,
+//! and so on one stream, only the application knows.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,15 +27,15 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// How long the server may take to acknowledge the last bytes.
 const FIN_WAIT: Duration = Duration::from_secs(1);
 
-/// Stream 0 of a connection of its own.
+/// Stream 0 of a connection of its own, or a further stream of it.
 pub struct QuicStream {
     connection: quinn::Connection,
     send: SendStream,
     recv: RecvStream,
     /// The server's acknowledgement of our end.
     ending: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// Ends with the last of its connections; kept so that it does not end before.
-    _endpoint: Endpoint,
+    /// Stream 0's: it ends with the last of its connections; kept so that it does not end before.
+    endpoint: Option<Endpoint>,
 }
 
 impl QuicStream {
@@ -73,7 +73,22 @@ impl QuicStream {
             .map_err(|error| NetError::Tls(format!("'{host}': {error}")))?;
         let connection = connecting.await.map_err(refused)?;
         let (send, recv) = connection.open_bi().await.map_err(refused)?;
-        Ok(Self { connection, send, recv, ending: None, _endpoint: endpoint })
+        Ok(Self { connection, send, recv, ending: None, endpoint: Some(endpoint) })
+    }
+
+    /// Opens a further stream of a connection.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub async fn further(connection: quinn::Connection) -> Result<Self, NetError> {
+        let (send, recv) = connection.open_bi().await.map_err(refused)?;
+        Ok(Self { connection, send, recv, ending: None, endpoint: None })
+    }
+
+    /// The connection, to open further streams of it.
+    #[must_use]
+    pub fn connection(&self) -> quinn::Connection {
+        self.connection.clone()
     }
 
     /// A stream's error says that the connection is lost; the connection's says why.
@@ -159,6 +174,8 @@ impl AsyncWrite for QuicStream {
 
 impl Drop for QuicStream {
     fn drop(&mut self) {
-        self.connection.close(CloseCode::NoError.varint(), b"");
+        if self.endpoint.is_some() {
+            self.connection.close(CloseCode::NoError.varint(), b"");
+        }
     }
 }

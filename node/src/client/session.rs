@@ -25,17 +25,19 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use verge_broker_core::authn::scram::METHOD;
+use verge_broker_core::authn::scram_client::ClientExchange;
 use verge_model::Millis;
 use verge_mqtt_proto::packet::connect::RECEIVE_MAXIMUM_DEFAULT;
 use verge_mqtt_proto::packet::subscribe::SubscribeFilters;
 use verge_mqtt_proto::packet::unsubscribe::UnsubscribeFilters;
 use verge_mqtt_proto::{
-    Ack, AckKind, Connack, Connect, ConnectProperties, Disconnect, Encode, Packet, PacketId,
+    Ack, AckKind, Auth, Connack, Connect, ConnectProperties, Disconnect, Encode, Packet, PacketId,
     ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscriptionOptions,
     SubscriptionRequest, Unsubscribe, UserProperties,
 };
 
-use super::event::{Event, Fault, Incoming, Refused, SessionOptions};
+use super::event::{Event, Fault, Incoming, Nonce, Refused, SessionOptions};
 use super::outgoing::{Outgoing, Publication, Step, Ticket};
 
 /// Bytes that wait for the transport before no further PUBLISH is written behind them.
@@ -84,6 +86,9 @@ pub struct ClientSession {
     last_request_id: u16,
     transmit: BytesMut,
     events: VecDeque<Event>,
+    /// The proof under way; there from CONNECT to CONNACK.
+    proof: Option<ClientExchange>,
+    connections: u64,
     last_transmit: Millis,
     ping_sent: Option<Millis>,
 }
@@ -109,6 +114,8 @@ impl ClientSession {
             last_request_id: u16::MAX,
             transmit: BytesMut::new(),
             events: VecDeque::new(),
+            proof: None,
+            connections: 0,
             last_transmit: Millis(0),
             ping_sent: None,
         }
@@ -122,13 +129,20 @@ impl ClientSession {
         if self.options.clean_start {
             self.received.clear();
         }
+        self.connections += 1;
+        self.proof = begin_proof(&self.options, self.connections);
         let options = &self.options;
+        let first = self.proof.as_ref().map(ClientExchange::first);
         let mut properties = ConnectProperties::default();
         if options.version.is_v5() {
             let expiry = options.session_expiry_secs;
             properties.session_expiry_interval = (expiry > 0).then_some(expiry);
             let maximum = options.receive_maximum;
             properties.receive_maximum = (maximum < RECEIVE_MAXIMUM_DEFAULT).then_some(maximum);
+        }
+        if let Some(first) = &first {
+            properties.authentication_method = Some(METHOD);
+            properties.authentication_data = Some(first.as_bytes());
         }
         let connect = Connect {
             version: options.version,
@@ -137,8 +151,8 @@ impl ClientSession {
             keep_alive_secs: options.keep_alive_secs,
             client_id: &options.client_id,
             will: None,
-            username: options.username.as_deref(),
-            password: options.password.as_deref(),
+            username: options.username.as_deref().filter(|_| first.is_none()),
+            password: options.password.as_deref().filter(|_| first.is_none()),
             properties,
         };
         write(&mut self.transmit, options.version, &Packet::Connect(connect));
@@ -166,7 +180,17 @@ impl ClientSession {
     pub fn handle_packet(&mut self, packet: Packet<'_>) -> Result<(), Fault> {
         let packet_type = packet.packet_type();
         match (self.phase, packet) {
-            (Phase::Opening, Packet::Connack(connack)) => self.handle_connack(&connack),
+            (Phase::Opening, Packet::Connack(connack)) => return self.handle_connack(&connack),
+            (Phase::Opening, Packet::Auth(auth)) if self.proof.is_some() => {
+                let Some(proof) = &mut self.proof else { return Ok(()) };
+                let answer = proof.answer(auth.authentication_data.unwrap_or_default())?;
+                let auth = Auth {
+                    authentication_method: Some(METHOD),
+                    authentication_data: Some(answer.as_bytes()),
+                    ..Auth::new(ReasonCode::ContinueAuthentication)
+                };
+                write(&mut self.transmit, self.options.version, &Packet::Auth(auth));
+            }
             (Phase::Open, Packet::Publish(publish)) => return self.handle_publish(&publish),
             (Phase::Open, Packet::Ack(ack)) => self.handle_ack(&ack),
             (Phase::Open, Packet::Suback(suback)) => {
@@ -341,7 +365,22 @@ impl ClientSession {
         self.phase == Phase::Open
     }
 
-    fn handle_connack(&mut self, connack: &Connack<'_>) {
+    /// The transport is a further stream of a connection that was accepted with these bounds.
+    pub fn handle_joined(&mut self, receive_maximum: u16, packet_bytes_max: usize) {
+        self.handle_closed();
+        self.phase = Phase::Open;
+        // The control stream keeps the connection alive.
+        let keep_alive = Duration::ZERO;
+        self.granted = Granted { receive_maximum, packet_bytes_max, keep_alive };
+    }
+
+    /// Most unacknowledged publications and the largest packet that the server takes.
+    #[must_use]
+    pub fn granted(&self) -> (u16, usize) {
+        (self.granted.receive_maximum, self.granted.packet_bytes_max)
+    }
+
+    fn handle_connack(&mut self, connack: &Connack<'_>) -> Result<(), Fault> {
         let properties = &connack.properties;
         if connack.reason.is_error() {
             self.phase = Phase::Closing;
@@ -349,7 +388,10 @@ impl ClientSession {
                 reason: connack.reason,
                 server_reference: properties.server_reference.map(str::to_owned),
             });
-            return;
+            return Ok(());
+        }
+        if let Some(proof) = self.proof.take() {
+            proof.verify(properties.authentication_data)?;
         }
         self.phase = Phase::Open;
         let keep_alive = properties.server_keep_alive.unwrap_or(self.options.keep_alive_secs);
@@ -374,6 +416,7 @@ impl ClientSession {
         }
         let session_present = connack.session_present;
         self.events.push_back(Event::Connected { session_present, discarded });
+        Ok(())
     }
 
     fn handle_publish(&mut self, publish: &Publish<'_>) -> Result<(), Fault> {
@@ -483,6 +526,14 @@ impl ClientSession {
             }
         }
     }
+}
+
+/// The proof of a client that has one to give.
+fn begin_proof(options: &SessionOptions, connection: u64) -> Option<ClientExchange> {
+    let Nonce(nonce) = options.scram.as_ref()?;
+    let user = options.username.as_deref().filter(|_| options.version.is_v5())?;
+    let password = options.password.as_deref().unwrap_or_default();
+    ClientExchange::begin(user, password, &format!("{nonce}{connection}"))
 }
 
 fn found(known: bool) -> ReasonCode {

@@ -2,8 +2,10 @@
 
 use verge_mqtt_proto::AckKind::{Pubrec, Pubrel};
 
+use super::bed::Bed;
 use super::client::{post, v5, want};
 use super::mesh::Mesh;
+use crate::router::{Redeliver, SharedSettings};
 
 #[test]
 fn subscriptions_and_debts_of_streams_move_along_and_are_taken_over_there() {
@@ -38,6 +40,48 @@ fn subscriptions_and_debts_of_streams_move_along_and_are_taken_over_there() {
         b.expect_on(data, &["publish spat \"later\""]);
         b.expect(car, &[]);
     });
+}
+
+#[test]
+fn a_member_by_a_data_stream_is_away_with_its_connection_and_there_again_with_the_next() {
+    let mut bed = Bed::configured(1, |shared| {
+        let redeliver = Redeliver::ConnectionLost;
+        shared.with_shared(SharedSettings { redeliver, ..SharedSettings::default() })
+    });
+    let car = bed.connect(&v5("car").persistent());
+    let data = bed.open_data(car, 4);
+    bed.send_on(data, car.subscribe(1, want("$share/g/t", 1)));
+    let other = bed.connect(&v5("other").persistent());
+    bed.send(other, other.subscribe(1, want("$share/g/t", 1)));
+    let lamp = bed.connect(&v5("lamp"));
+    bed.got_on(data);
+    bed.got(other);
+    bed.send(lamp, lamp.publish(post("t", "one").q1(1)));
+    bed.expect_on(data, &["publish t q1 id=16385 \"one\""]);
+    bed.lose(car);
+    bed.expect(other, &["publish t q1 id=16385 \"one\""]);
+    // Away: every message is the other's.
+    for (number, text) in (2_u16..).zip(["two", "three"]) {
+        bed.send(lamp, lamp.publish(post("t", text).q1(number)));
+        bed.expect(other, &[&format!("publish t q1 id={} \"{text}\"", 16_384 + number)]);
+    }
+    let car = bed.connect(&v5("car").persistent());
+    bed.expect(car, &["connack present=1"]);
+    let mut got = [0, 0];
+    for number in 4..=7 {
+        bed.send(lamp, lamp.publish(post("t", "more").q1(number)));
+        got = [got[0] + bed.got(car).len(), got[1] + bed.got(other).len()];
+    }
+    assert_eq!(got, [2, 2], "in turn, on the control stream");
+    let data = bed.open_data(car, 4);
+    bed.send_on(data, car.subscribe(1, want("$share/g/t", 1)));
+    bed.got_on(data);
+    let mut got = [0, 0];
+    for number in 8..=11 {
+        bed.send(lamp, lamp.publish(post("t", "more").q1(number)));
+        got = [got[0] + bed.got_on(data).len(), got[1] + bed.got(other).len()];
+    }
+    assert_eq!(got, [2, 2], "in turn, on the data stream");
 }
 
 #[test]
