@@ -43,6 +43,7 @@ pub struct Message {
 impl Message {
     /// The name of the stored row that holds this message.
     #[must_use]
+    #[inline]
     pub fn row(&self) -> MessageId {
         self.stored.row.as_deref().copied().unwrap_or(self.id)
     }
@@ -67,6 +68,7 @@ impl Message {
 
     /// Whether the message has expired at `wall`.
     #[must_use]
+    #[inline]
     pub fn is_expired(&self, wall: UnixMillis) -> bool {
         self.expires_at.is_some_and(|at| at <= wall)
     }
@@ -74,6 +76,7 @@ impl Message {
     /// The Message Expiry Interval to send at `wall`: the rest of it, in seconds, rounded up
     /// [MQTT-3.3.2-6].
     #[must_use]
+    #[inline]
     pub fn expiry_interval_left(&self, wall: UnixMillis) -> Option<u32> {
         let left = self.expires_at?.since(wall);
         Some(u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX))
@@ -81,6 +84,7 @@ impl Message {
 
     /// Bytes this message counts for in bounded queues: topic, payload and a fixed overhead.
     #[must_use]
+    #[inline]
     pub fn queue_bytes(&self) -> usize {
         const OVERHEAD: usize = 64;
         self.topic.as_str().len() + self.payload.len() + OVERHEAD

@@ -1,5 +1,5 @@
 //! A message for a session that waits for nothing: it is given its packet id and sent without a
-//! place in the queue.
+//! place in the queue. And the other end: one that was acknowledged, with nothing behind it.
 
 use verge_model::Now;
 use verge_mqtt_proto::session::Entry;
@@ -33,5 +33,15 @@ impl Shard {
             spare.take_back(&mut conn.out);
         }
         None
+    }
+
+    /// A client has acknowledged something: if `more` waits for that, it is sent.
+    pub(super) fn owes_less(&mut self, no: SessionNo, more: bool, now: Now) {
+        if more {
+            self.pump(no, now);
+        }
+        if !self.holds.is_clear() {
+            self.note_drained(no, now);
+        }
     }
 }

@@ -198,7 +198,7 @@ impl Shard {
         success: bool,
         now: Now,
     ) {
-        let Self { sessions, conns, .. } = self;
+        let Self { sessions, conns, turn, shared, tally, .. } = self;
         let Some(session) = sessions.get_mut(&no) else { return };
         if !acknowledges(session, conns, via, packet_id) {
             return;
@@ -209,10 +209,11 @@ impl Shard {
                 true => Settled::Delivered,
                 false => Settled::Dropped(DropReason::Refused),
             };
-            self.settle(no, &entry, settled, now);
+            tally.settled(settled, &shared.ledger);
+            settle_row(session, &entry, now, &mut turn.batch);
         }
-        self.pump(no, now);
-        self.note_drained(no, now);
+        let more = session.outbound.may_send();
+        self.owes_less(no, more, now);
     }
 
     pub(super) fn handle_pubrec(
@@ -262,20 +263,17 @@ impl Shard {
         packet_id: PacketId,
         now: Now,
     ) {
-        let Self { sessions, conns, .. } = self;
+        let Self { sessions, conns, turn, shared, tally, .. } = self;
         let Some(session) = sessions.get_mut(&no) else { return };
         if !acknowledges(session, conns, via, packet_id) {
             return;
         }
         if let Some(entry) = session.outbound.handle_pubcomp(packet_id) {
-            self.delivered(no, &entry, now);
+            tally.settled(Settled::Delivered, &shared.ledger);
+            settle_row(session, &entry, now, &mut turn.batch);
         }
-        self.pump(no, now);
-        self.note_drained(no, now);
-    }
-
-    fn delivered(&mut self, no: SessionNo, entry: &Entry, now: Now) {
-        self.settle(no, entry, Settled::Delivered, now);
+        let more = session.outbound.may_send();
+        self.owes_less(no, more, now);
     }
 
     /// Ends a debt, and with it its row.

@@ -31,6 +31,13 @@ pub(super) struct Holds {
     held: BTreeMap<SessionNo, Vec<ConnId>>,
 }
 
+impl Holds {
+    /// Whether everybody keeps up.
+    pub(super) fn is_clear(&self) -> bool {
+        self.slow.is_empty()
+    }
+}
+
 impl Shard {
     /// The session for which a PUBLISH has to wait, if there is one.
     pub(super) fn awaited_by(

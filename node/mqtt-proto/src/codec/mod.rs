@@ -60,12 +60,14 @@ impl ProtocolVersion {
 
     /// The Protocol Level of the wire.
     #[must_use]
+    #[inline]
     pub const fn level(self) -> u8 {
         self as u8
     }
 
     /// Whether packets carry properties and acknowledgements carry reason codes.
     #[must_use]
+    #[inline]
     pub const fn is_v5(self) -> bool {
         matches!(self, Self::V5)
     }

@@ -101,12 +101,14 @@ reason_codes! {
 impl ReasonCode {
     /// The number of the wire.
     #[must_use]
+    #[inline]
     pub const fn byte(self) -> u8 {
         self as u8
     }
 
     /// "Reason Code values of 0x80 or greater indicate failure." (2.4)
     #[must_use]
+    #[inline]
     pub const fn is_error(self) -> bool {
         self.byte() >= 0x80
     }

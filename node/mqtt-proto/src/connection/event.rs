@@ -107,6 +107,7 @@ pub enum ResolvedTopic<'a> {
 impl ResolvedTopic<'_> {
     /// The text.
     #[must_use]
+    #[inline]
     pub fn as_str(&self) -> &str {
         match self {
             Self::Given(topic) => topic,

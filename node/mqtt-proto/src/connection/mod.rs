@@ -206,16 +206,19 @@ impl Connection {
     }
 
     /// PUBACK goes out.
+    #[inline]
     pub fn on_puback_sent(&mut self, packet_id: PacketId) {
         self.receiving.on_answered(packet_id);
     }
 
     /// PUBREC goes out; with an error it is the last answer.
+    #[inline]
     pub fn on_pubrec_sent(&mut self, packet_id: PacketId, reason: ReasonCode) {
         self.receiving.on_pubrec_sent(packet_id, reason);
     }
 
     /// PUBCOMP goes out.
+    #[inline]
     pub fn on_pubcomp_sent(&mut self, packet_id: PacketId) {
         self.receiving.on_answered(packet_id);
     }
@@ -254,6 +257,7 @@ impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) is due. It moves with every packet; being
     /// called early does no harm, so a timer need not follow it.
     #[must_use]
+    #[inline]
     pub fn poll_timeout(&self) -> Option<Millis> {
         match self.state {
             State::AwaitingConnect { deadline } => Some(deadline),
@@ -265,6 +269,7 @@ impl Connection {
 
     /// The version of the client; none before CONNECT.
     #[must_use]
+    #[inline]
     pub fn version(&self) -> Option<ProtocolVersion> {
         self.terms.as_ref().map(|terms| terms.version)
     }
@@ -308,6 +313,7 @@ impl Connection {
 
     /// Largest packet the client accepts. [MQTT-3.1.2-24]
     #[must_use]
+    #[inline]
     pub fn client_packet_bytes_max(&self) -> usize {
         self.terms.as_ref().map_or(PACKET_BYTES_MAX, |terms| terms.packet_bytes_max as usize)
     }
@@ -321,6 +327,7 @@ impl Connection {
     /// Whether responses other than CONNACK and DISCONNECT may carry Reason String and User
     /// Properties. [MQTT-3.1.2-29]
     #[must_use]
+    #[inline]
     pub fn client_wants_problem_information(&self) -> bool {
         self.terms.as_ref().is_some_and(|terms| terms.wants_problem_information)
     }
@@ -421,6 +428,9 @@ impl Connection {
         &mut self,
         input: &'a [u8],
     ) -> Result<Option<(Event<'a>, usize)>, CloseCause> {
+        if let Some(event) = bare_ack(input) {
+            return Ok(Some((event, BARE_ACK_BYTES)));
+        }
         let version = self.version().unwrap_or(ProtocolVersion::V4);
         let Some(header) = FixedHeader::decode(input)? else { return Ok(None) };
         refuse_by_type(header.packet_type)?;
@@ -511,6 +521,24 @@ impl Connection {
             }
             (_, _, _) => Farewell::None,
         }
+    }
+}
+
+/// Bytes of an acknowledgement that is its identifier alone.
+const BARE_ACK_BYTES: usize = 4;
+
+/// An acknowledgement that is its identifier alone, as nearly all are. Whatever is not exactly that
+/// is read by the decoder, which says what is wrong with it.
+fn bare_ack<'a>(input: &[u8]) -> Option<Event<'a>> {
+    let [first, 2, high, low, ..] = *input else { return None };
+    let packet_id = PacketId::new(u16::from_be_bytes([high, low]))?;
+    let reason = ReasonCode::Success;
+    match first {
+        0x40 => Some(Event::Puback { packet_id, reason }),
+        0x50 => Some(Event::Pubrec { packet_id, reason }),
+        0x62 => Some(Event::Pubrel { packet_id, reason }),
+        0x70 => Some(Event::Pubcomp { packet_id, reason }),
+        _ => None,
     }
 }
 

@@ -51,6 +51,7 @@ impl AckKind {
 
     /// Its packet.
     #[must_use]
+    #[inline]
     pub const fn packet_type(self) -> PacketType {
         match self {
             Self::Puback => PacketType::Puback,
@@ -111,6 +112,7 @@ pub struct Ack<'a> {
 impl<'a> Ack<'a> {
     /// An acknowledgement without words.
     #[must_use]
+    #[inline]
     pub const fn new(kind: AckKind, packet_id: PacketId, reason: ReasonCode) -> Self {
         let properties =
             ResponseProperties { reason_string: None, user_properties: UserProperties::NONE };
@@ -156,6 +158,7 @@ pub(crate) fn decode_reason(
 }
 
 impl Encode for Ack<'_> {
+    #[inline]
     fn packet_type(&self) -> PacketType {
         self.kind.packet_type()
     }

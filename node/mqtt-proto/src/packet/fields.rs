@@ -26,6 +26,7 @@ impl QoS {
 
     /// The level `bits` stands for; none for 3, which is reserved.
     #[must_use]
+    #[inline]
     pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {
             0 => Some(Self::AtMostOnce),
@@ -37,6 +38,7 @@ impl QoS {
 
     /// The two bits of the wire.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> u8 {
         self as u8
     }
@@ -50,6 +52,7 @@ pub struct PacketId(pub NonZeroU16);
 impl PacketId {
     /// The identifier with this number; none for 0. [MQTT-2.2.1-3]
     #[must_use]
+    #[inline]
     pub const fn new(number: u16) -> Option<Self> {
         match NonZeroU16::new(number) {
             Some(number) => Some(Self(number)),
@@ -59,6 +62,7 @@ impl PacketId {
 
     /// The number of the wire.
     #[must_use]
+    #[inline]
     pub const fn get(self) -> u16 {
         self.0.get()
     }
@@ -88,6 +92,7 @@ pub enum RetainHandling {
 impl RetainHandling {
     /// The value `bits` stands for; none for 3, which is reserved.
     #[must_use]
+    #[inline]
     pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {
             0 => Some(Self::Send),

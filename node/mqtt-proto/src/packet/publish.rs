@@ -146,6 +146,7 @@ impl Publish<'_> {
 impl PublishProperties<'_> {
     /// Whether there is none.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.payload_format_indicator.is_none()
             && self.message_expiry_interval.is_none()
@@ -280,6 +281,7 @@ pub struct OwnedPublishProperties {
 impl OwnedPublishProperties {
     /// Whether there is nothing to forward.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.payload_format_indicator.is_none()
             && self.content_type.is_none()
@@ -382,6 +384,7 @@ pub struct PublishParts<'a> {
 impl<'a> PublishParts<'a> {
     /// The packet these parts make.
     #[must_use]
+    #[inline]
     pub fn to_publish(&self) -> Publish<'a> {
         let properties = self.properties;
         Publish {

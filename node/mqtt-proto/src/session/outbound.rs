@@ -184,6 +184,7 @@ impl Outbound {
 
     /// Whether nothing waits to be sent, so that what comes next could be.
     #[must_use]
+    #[inline]
     pub fn is_clear(&self) -> bool {
         self.queue.is_empty()
             && self.older.is_empty()
@@ -216,6 +217,7 @@ impl Outbound {
 
     /// Whether half of what may be owed is.
     #[must_use]
+    #[inline]
     pub fn is_filling(&self) -> bool {
         let OutboundLimits { messages_max, bytes_max } = self.limits;
         self.len() * 2 >= messages_max || self.bytes * 2 >= bytes_max
@@ -223,6 +225,7 @@ impl Outbound {
 
     /// Whether no more than a quarter of what may be owed is.
     #[must_use]
+    #[inline]
     pub fn has_room(&self) -> bool {
         let OutboundLimits { messages_max, bytes_max } = self.limits;
         self.len() * 4 <= messages_max && self.bytes * 4 <= bytes_max
@@ -271,6 +274,7 @@ impl Outbound {
     /// Whether there may be a [next step](Self::next_step), or something at the front that can only
     /// be dropped.
     #[must_use]
+    #[inline]
     pub fn may_send(&self) -> bool {
         self.inflight.has_unsent() || self.front().is_some()
     }
@@ -309,6 +313,7 @@ impl Outbound {
 
     /// The entry at the front of what is not yet in flight, and may be sent next.
     #[must_use]
+    #[inline]
     pub fn front(&self) -> Option<&Entry> {
         match (self.older.front(), self.held) {
             (_, Hold::All) | (None, Hold::Own) => None,
@@ -327,6 +332,7 @@ impl Outbound {
 
     /// What is in flight under this id.
     #[must_use]
+    #[inline]
     pub fn inflight(&self, id: PacketId) -> Option<&Inflight> {
         self.inflight.get(id)
     }
@@ -513,6 +519,7 @@ impl Outbound {
 
     /// Entries queued or in flight.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.older.len() + self.queue.len() + self.inflight.len()
     }
@@ -525,6 +532,7 @@ impl Outbound {
 
     /// Whether nothing is owed.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

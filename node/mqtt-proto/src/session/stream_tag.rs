@@ -14,6 +14,7 @@ impl StreamTag {
 
     /// Whether it names the control stream.
     #[must_use]
+    #[inline]
     pub const fn is_control(self) -> bool {
         self.0 == 0
     }
