@@ -18,6 +18,12 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const FEW: usize = 7_000;
 const MANY: usize = 4 * FEW;
 
+/// Bytes of a session with its connection, all tables included.
+const SESSION_BYTES_MAX: f64 = 740.0;
+/// Bytes of a subscription, in its session and in the router: of five two are to topics of the
+/// vehicle's own, one has a wildcard of its own, and two are shared with fifty others.
+const SUBSCRIPTION_BYTES_MAX: f64 = 175.0;
+
 /// Operations of which the allocations are counted.
 const SAMPLE: usize = 1_000;
 
@@ -42,6 +48,8 @@ fn a_session_costs_the_same_among_few_and_many() {
     println!("{FEW}: {few:?}\n{MANY}: {many:?}");
     within(few.bytes_per_session, many.bytes_per_session, "bytes of a session");
     within(few.bytes_per_subscription, many.bytes_per_subscription, "bytes of a subscription");
+    assert!(many.bytes_per_session <= SESSION_BYTES_MAX, "{many:?}");
+    assert!(many.bytes_per_subscription <= SUBSCRIPTION_BYTES_MAX, "{many:?}");
     let names = ["CONNECT", "SUBSCRIBE", "PUBLISH", "UNSUBSCRIBE"];
     for (at, name) in names.into_iter().enumerate() {
         within(few.allocations[at], many.allocations[at], &format!("allocations of {name}"));
