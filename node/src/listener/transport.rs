@@ -1,10 +1,10 @@
 //! The bytes of one client: plain, TLS or QUIC, with or without WebSocket, and movable between
 //! threads.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -30,51 +30,86 @@ pub enum Transport {
     Wss(Box<Ws<TlsStream<Socket>>>),
 }
 
-/// A socket that belongs to one runtime, or is on its way to another.
+/// A socket: of the runtime that accepted it, and then of the shard that serves its client.
 ///
-/// A connection is accepted by one thread and served by the one its client's session lives on.
-/// Between the two it is parked: registered with no reactor.
-pub struct Socket(Registration);
+/// The runtime keeps a few hundred bytes for each of its sockets, and a task's; a shard's own epoll
+/// (`shard::ready`) keeps two bits, which are here. A socket of a shard wakes nobody: what it is
+/// ready for is told by [`Socket::set_ready`].
+pub struct Socket(Home);
 
-enum Registration {
-    With(TcpStream),
-    Parked(std::net::TcpStream),
-    /// Only inside [`Socket::park`] and [`Socket::resume`], or after one of them failed.
+enum Home {
+    /// The runtime's; boxed, since that is what most sockets are only for a moment.
+    Runtime(Box<TcpStream>),
+    /// A shard's, or on its way there.
+    Shard { stream: std::net::TcpStream, may_read: bool, ended: bool },
+    /// Only inside [`Socket::park`], or after it failed.
     Lost,
+}
+
+/// What a socket is ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    /// Something can be read, or the end of it.
+    pub read: bool,
+    /// The peer has said its last, so that it is read to the end.
+    pub ended: bool,
 }
 
 impl Socket {
     /// A socket registered with the present runtime.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self(Registration::With(stream))
+        Self(Home::Runtime(Box::new(stream)))
     }
 
     /// Looks at what can be read without taking it.
     pub(super) async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream()?.peek(buf).await
+        match &self.0 {
+            Home::Runtime(stream) => stream.peek(buf).await,
+            Home::Shard { stream, .. } => stream.peek(buf),
+            Home::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     fn park(&mut self) -> io::Result<()> {
-        if let Registration::With(stream) = std::mem::replace(&mut self.0, Registration::Lost) {
-            self.0 = Registration::Parked(stream.into_std()?);
+        if let Home::Runtime(stream) = std::mem::replace(&mut self.0, Home::Lost) {
+            let stream = stream.into_std()?;
+            self.0 = Home::Shard { stream, may_read: true, ended: false };
         }
         Ok(())
     }
 
-    fn resume(&mut self) -> io::Result<()> {
-        if let Registration::Parked(stream) = std::mem::replace(&mut self.0, Registration::Lost) {
-            self.0 = Registration::With(TcpStream::from_std(stream)?);
+    /// It became ready.
+    pub fn set_ready(&mut self, ready: Ready) {
+        if let Home::Shard { may_read, ended, .. } = &mut self.0 {
+            *may_read |= ready.read;
+            *ended |= ready.ended;
         }
-        Ok(())
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        match &mut self.0 {
-            Registration::With(stream) => Ok(Pin::new(stream)),
-            Registration::Parked(_) | Registration::Lost => Err(io::ErrorKind::NotConnected.into()),
+    /// What a shard watches.
+    #[must_use]
+    pub fn of_shard(&self) -> Option<&std::net::TcpStream> {
+        match &self.0 {
+            Home::Shard { stream, .. } => Some(stream),
+            Home::Runtime(_) | Home::Lost => None,
         }
     }
+}
+
+/// Nobody is woken when the socket would block; see [`Socket`].
+fn ready_or_later<T>(mut attempt: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
+fn lost<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
 }
 
 impl AsyncRead for Socket {
@@ -83,7 +118,24 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.stream()?.poll_read(cx, buf)
+        match &mut self.0 {
+            Home::Runtime(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Home::Shard { may_read: false, .. } => Poll::Pending,
+            Home::Shard { stream, may_read, ended } => {
+                let space = buf.initialize_unfilled();
+                let Poll::Ready(read) = ready_or_later(|| stream.read(space)) else {
+                    *may_read = false;
+                    return Poll::Pending;
+                };
+                let count = read?;
+                // Less than there was room for is all there was; more will be told, but an end that
+                // was told already will not be again.
+                *may_read = *ended || count == space.len();
+                buf.advance(count);
+                Poll::Ready(Ok(()))
+            }
+            Home::Lost => lost(),
+        }
     }
 }
 
@@ -93,7 +145,11 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write(cx, bytes)
+        match &mut self.0 {
+            Home::Runtime(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            Home::Shard { stream, .. } => ready_or_later(|| stream.write(bytes)),
+            Home::Lost => lost(),
+        }
     }
 
     fn poll_write_vectored(
@@ -101,37 +157,42 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write_vectored(cx, slices)
+        match &mut self.0 {
+            Home::Runtime(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
+            Home::Shard { stream, .. } => ready_or_later(|| stream.write_vectored(slices)),
+            Home::Lost => lost(),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It has no buffer of its own.
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream()?.poll_shutdown(cx)
+        match &mut self.0 {
+            Home::Runtime(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Home::Shard { stream, .. } => Poll::Ready(match stream.shutdown(Shutdown::Write) {
+                // The peer was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+                done => done,
+            }),
+            Home::Lost => lost(),
+        }
     }
 }
 
 impl Transport {
-    /// Takes the socket from its runtime, so that another thread may have it.
+    /// Takes the socket from its runtime, so that a shard may have it.
     ///
     /// # Errors
     /// The socket is lost.
     pub fn park(&mut self) -> io::Result<()> {
         self.socket().map_or(Ok(()), Socket::park)
-    }
-
-    /// Registers the socket with the present runtime.
-    ///
-    /// # Errors
-    /// The socket is lost.
-    pub fn resume(&mut self) -> io::Result<()> {
-        self.socket().map_or(Ok(()), Socket::resume)
     }
 
     /// Reads what is there.
@@ -181,6 +242,22 @@ impl Transport {
         }
     }
 
+    /// Its socket became ready.
+    pub fn set_ready(&mut self, ready: Ready) {
+        if let Some(socket) = self.socket() {
+            socket.set_ready(ready);
+        }
+    }
+
+    /// Who is woken when more can be written: the task of a QUIC connection. A socket is watched.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        match self {
+            Self::Quic(transport) => transport.waker(),
+            Self::Tcp(_) | Self::Tls(_) | Self::Ws(_) | Self::Wss(_) => Waker::noop().clone(),
+        }
+    }
+
     /// Whether the client is reached at another address than before; only QUIC's clients move.
     pub fn moved(&mut self, now: Millis) -> Option<Moved> {
         match self {
@@ -190,7 +267,7 @@ impl Transport {
     }
 
     /// The socket of its own; QUIC's clients share one that belongs to no shard.
-    fn socket(&mut self) -> Option<&mut Socket> {
+    pub fn socket(&mut self) -> Option<&mut Socket> {
         match self {
             Self::Tcp(socket) => Some(socket),
             Self::Tls(stream) => Some(stream.get_mut().0),

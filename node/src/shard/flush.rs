@@ -1,7 +1,7 @@
 //! Writing: one write per dirty connection and turn, and the slow ends of connections.
 
 use std::io;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::ReadBuf;
@@ -33,8 +33,8 @@ impl Driver {
             return;
         };
         let before = out.len();
-        let waker = connection.waker.as_ref().unwrap_or(Waker::noop());
-        let mut cx = Context::from_waker(waker);
+        let waker = connection.transport.waker();
+        let mut cx = Context::from_waker(&waker);
         let written = loop {
             if out.is_empty() {
                 break connection.transport.poll_flush(&mut cx);

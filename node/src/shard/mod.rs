@@ -8,12 +8,14 @@
 //! | [`mailbox`] | how threads write to each other |
 //! | `turn` | the loop |
 //! | `connection` | the table of connections |
+//! | `ready` | which sockets are ready |
 //! | `flush` | writing, and closing |
 //! | `streams` | the streams of QUIC connections |
 
 mod connection;
 mod flush;
 pub mod mailbox;
+mod ready;
 mod streams;
 mod turn;
 

@@ -4,7 +4,7 @@
 //! DISCONNECT meant this order, even if QUIC promises none.
 
 use std::collections::VecDeque;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -174,9 +174,9 @@ impl Driver {
         let priority = self.core.stream_priority(id, no);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Transport::Quic(transport) = &mut connection.transport else { return };
+        let waker = transport.waker();
         let Some(stream) = transport.streams().get_mut(no) else { return };
-        let waker = connection.waker.as_ref().unwrap_or(Waker::noop());
-        let mut cx = Context::from_waker(waker);
+        let mut cx = Context::from_waker(&waker);
         let mut last = stream.last.take();
         let (outcome, left, crossed) = if let Some(last) = &mut last {
             let outcome = write_all(stream, &mut cx, last);

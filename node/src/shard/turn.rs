@@ -1,16 +1,17 @@
 //! One turn of a shard's thread.
 //!
 //! ```text
-//! sockets ready ─▶ their tasks read into the scratch buffer ─▶ core
-//!                                        │ wake
+//! sockets ready ─▶ each is read into the scratch buffer ─▶ core
+//!                                        │ then
 //!                                        ▼
-//! the turn's task, after them: mail, completions, arrivals, timers ─▶ core
+//! the turn: mail, completions, arrivals, timers ─▶ core
 //!     end_turn ─▶ commit to the writer, mail to shards and hub, closes
 //!              ─▶ one write per dirty connection
 //! ```
 //!
-//! The runtime runs ready tasks in the order they became ready, and the turn's task is woken by the
-//! first that read something; so it runs when all of them have, and what they brought is one batch.
+//! What all sockets that are ready brought is one batch. QUIC connections have tasks of their own,
+//! which read and wake the turn; the runtime runs ready tasks in the order they became ready, so
+//! the turn has theirs as well.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,7 +19,9 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::io::ReadBuf;
@@ -32,10 +35,12 @@ use verge_storage::{Batch, Promise, StoreError};
 use verge_storage_rocksdb::{RefusedReason, WriterHandle};
 
 use super::connection::{CLOSE_LINGER, Connections};
+use super::ready::Sockets;
 use super::streams::Stalls;
 use super::{Completion, Mailboxes, ShardMail};
 use crate::authn::PasswordThreads;
 use crate::clock::Clock;
+use crate::listener::transport::Transport;
 use crate::listener::{self, Arrival};
 use crate::mesh::HubItem;
 
@@ -62,6 +67,7 @@ const RETRY: Duration = Duration::from_millis(1);
 pub(super) struct Driver {
     pub(super) core: Shard,
     pub(super) connections: Connections,
+    sockets: Sockets,
     pub(super) scratch: Box<[u8]>,
     /// The core has more to say, or to be told, in this turn.
     pub(super) again: bool,
@@ -102,6 +108,7 @@ impl Driver {
         Self {
             core,
             connections: Connections::default(),
+            sockets: Sockets::new().expect("a thread that has a reactor can have one more"),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             again: false,
             stalls: Stalls::default(),
@@ -131,11 +138,9 @@ impl Driver {
         }
     }
 
-    /// Lets a connection's task go on reading.
+    /// Lets a connection go on reading.
     pub(super) fn wake_reader(&mut self, id: ConnId) {
-        if let Some(waker) = self.connections.get_mut(id).and_then(|c| c.waker.as_ref()) {
-            waker.wake_by_ref();
-        }
+        self.connections.wake(id);
     }
 
     /// Whether other parts of the node cannot keep up with what this shard gives them.
@@ -147,12 +152,40 @@ impl Driver {
             || self.mail_out.iter().any(|mail| !mail.is_empty())
     }
 
-    /// A connection's task: reads while there is something and it is wanted.
+    /// Queues the connections whose sockets became ready.
+    fn take_ready(&mut self, cx: &mut Context<'_>) {
+        let connections = &mut self.connections;
+        let told = self.sockets.poll(cx, |id, ready| {
+            if let Some(connection) = connections.get_mut(id) {
+                connection.transport.set_ready(ready);
+                connections.wake(id);
+            }
+        });
+        if let Err(error) = told {
+            // It does not happen to descriptors that are open; connections end by their Keep Alive.
+            tracing::error!(%error, "sockets cannot be watched");
+        }
+    }
+
+    /// Looks after the connections in the queue, once each.
+    fn run_queue(&mut self, once_more: &OnceMore) {
+        let waker = &once_more.waker;
+        for _ in 0..self.connections.queued() {
+            let Some(id) = self.connections.next_queued() else { return };
+            let _span = self.connections.span(id).entered();
+            // It is over when the connection is.
+            let _ = self.poll_connection(id, &mut Context::from_waker(waker));
+            if once_more.flag.0.swap(false, Ordering::Relaxed) {
+                self.connections.wake(id);
+            }
+        }
+    }
+
+    /// Looks after a connection: reads while there is something and it is wanted.
     fn poll_connection(&mut self, id: ConnId, cx: &mut Context<'_>) -> Poll<()> {
         let Some(connection) = self.connections.get_mut(id) else { return Poll::Ready(()) };
-        match &mut connection.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => connection.waker = Some(cx.waker().clone()),
+        if let Transport::Quic(transport) = &mut connection.transport {
+            transport.set_waker(cx.waker());
         }
         if connection.closing.is_some() {
             return self.poll_closing(id, cx);
@@ -201,24 +234,28 @@ impl Driver {
     fn take(&mut self, id: ConnId, count: usize, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let read = &self.scratch[..count];
-        if connection.partial.is_empty() {
-            let used = self.core.handle_bytes(id, read, now);
-            connection.partial.extend_from_slice(&read[used..]);
-        } else {
-            connection.partial.extend_from_slice(read);
+        if connection.has_partial() {
+            let mut partial = connection.take_partial();
+            partial.extend_from_slice(read);
+            connection.keep_partial(partial);
             self.feed(id, now);
+            return;
+        }
+        let used = self.core.handle_bytes(id, read, now);
+        if used < count
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            connection.keep_partial(read[used..].to_vec());
         }
     }
 
     /// Gives the core what it left.
     fn feed(&mut self, id: ConnId, now: Now) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let used = self.core.handle_bytes(id, &connection.partial, now);
-        if used == connection.partial.len() {
-            connection.partial = Vec::new();
-        } else {
-            connection.partial.drain(..used);
-        }
+        let mut partial = connection.take_partial();
+        let used = self.core.handle_bytes(id, &partial, now);
+        partial.drain(..used);
+        connection.keep_partial(partial);
     }
 
     /// The turn. True when the shard was told to stop and has nothing left to do.
@@ -255,6 +292,9 @@ impl Driver {
                 self.wake_reader(id);
             }
         }
+        if self.connections.queued() > 0 {
+            cx.waker().wake_by_ref();
+        }
         self.stopping && self.connections.is_empty() && self.core.is_idle() && self.commits == 0
     }
 
@@ -283,20 +323,29 @@ impl Driver {
     fn take_arrivals(&mut self, cx: &mut Context<'_>, own: &Rc<RefCell<Self>>, now: Now) {
         for _ in 0..ARRIVALS_MAX {
             let Poll::Ready(Some(arrival)) = self.arrivals.poll_recv(cx) else { return };
-            let Arrival { mut transport, info, bytes, seat } = arrival;
-            if let Err(error) = transport.resume() {
-                tracing::warn!(peer = %info.peer, %error, "connection lost on its way to its shard");
-                continue;
-            }
+            let Arrival { transport, info, bytes, seat } = arrival;
             let span = tracing::debug_span!(
                 "client",
                 client_id = listener::client_id(&bytes),
                 peer = %info.peer,
                 listener = %info.listener,
             );
+            let is_quic = matches!(transport, Transport::Quic(_));
             let id = self.connections.insert(transport, bytes, seat);
+            if !is_quic && let Err(error) = self.watch(id) {
+                tracing::warn!(peer = %info.peer, %error, "connection lost on its way to its shard");
+                self.connections.remove(id);
+                continue;
+            }
             self.core.handle_open(id, info, now);
             self.feed(id, now);
+            if !is_quic {
+                if !span.is_disabled() {
+                    self.connections.set_span(id, span);
+                }
+                self.connections.wake(id);
+                continue;
+            }
             let own = Rc::clone(own);
             let task = std::future::poll_fn(move |cx| own.borrow_mut().poll_connection(id, cx));
             if span.is_disabled() {
@@ -306,6 +355,14 @@ impl Driver {
             }
         }
         cx.waker().wake_by_ref();
+    }
+
+    /// Watches the socket of a connection.
+    fn watch(&mut self, id: ConnId) -> io::Result<()> {
+        let connection = self.connections.get_mut(id);
+        let socket = connection.and_then(|connection| connection.transport.socket());
+        let socket = socket.and_then(|socket| socket.of_shard());
+        self.sockets.add(socket.ok_or(io::ErrorKind::NotConnected)?, id)
     }
 
     fn run_outputs(&mut self, now: Now) {
@@ -405,9 +462,12 @@ impl Driver {
 pub(super) async fn run(driver: Driver) {
     let own = Rc::new(RefCell::new(driver));
     let mut timer: Option<(Instant, Pin<Box<Sleep>>)> = None;
+    let once_more = OnceMore::new();
     std::future::poll_fn(|cx| {
         loop {
             let mut driver = own.borrow_mut();
+            driver.take_ready(cx);
+            driver.run_queue(&once_more);
             if driver.turn(cx, &own) {
                 return Poll::Ready(());
             }
@@ -430,4 +490,32 @@ pub(super) async fn run(driver: Driver) {
         }
     })
     .await;
+}
+
+/// The waker of connections without a task. What it wakes is the one that is looked after: it goes
+/// back into the queue.
+struct OnceMore {
+    flag: Arc<Flag>,
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl OnceMore {
+    fn new() -> Self {
+        let flag = Arc::<Flag>::default();
+        let waker = Waker::from(Arc::clone(&flag));
+        Self { flag, waker }
+    }
 }

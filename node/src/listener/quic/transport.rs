@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
@@ -46,6 +46,8 @@ pub struct QuicTransport {
     peer: SocketAddr,
     moves: u8,
     moves_since: Millis,
+    /// The connection's task.
+    waker: Waker,
 }
 
 /// How far the end is.
@@ -78,7 +80,24 @@ impl QuicTransport {
         let _ = send.set_priority(CONTROL_PRIORITY);
         let streams = Streams::new(&connection);
         let (end, moves_since) = (End::Open, Millis::default());
-        Self { connection, send, recv, streams, end, peer, moves: 0, moves_since }
+        let waker = Waker::noop().clone();
+        Self { connection, send, recv, streams, end, peer, moves: 0, moves_since, waker }
+    }
+
+    /// The connection's task is this one.
+    pub fn set_waker(&mut self, waker: &Waker) {
+        self.waker.clone_from(waker);
+    }
+
+    /// A waker of the connection's task.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Wakes the connection's task.
+    pub fn wake(&self) {
+        self.waker.wake_by_ref();
     }
 
     /// The client's half of the control stream.
@@ -174,5 +193,7 @@ impl Drop for QuicTransport {
         };
         // A connection that is closed already stays as it is.
         self.connection.close(code.varint(), b"");
+        // Its task finds that there is nothing left, and ends.
+        self.waker.wake_by_ref();
     }
 }
