@@ -27,6 +27,7 @@ mod python;
 mod quic;
 mod rate;
 mod reload;
+mod resumption;
 mod single;
 mod site;
 mod slow;

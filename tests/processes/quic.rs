@@ -1,6 +1,7 @@
 //! MQTT over QUIC: an independent stack (aioquic, from PyPI) with hand-made MQTT bytes, in
 //! `quic_scenarios.py`, and `verge pub` and `verge sub`.
 
+mod many;
 mod streams;
 
 use std::io::{BufRead, BufReader, Write};

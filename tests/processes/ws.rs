@@ -225,7 +225,8 @@ fn security_what_is_no_websocket_request_is_refused_with_one_line() {
         let before = node.closed_for("websocket_handshake");
         let mut web = Web::open(ws);
         web.send(request.as_bytes());
-        web.0.shutdown(std::net::Shutdown::Write).expect("the node is there");
+        // The node may have answered and gone already.
+        let _ = web.0.shutdown(std::net::Shutdown::Write);
         let head = web.head();
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {head}");
         let body = String::from_utf8(web.rest()).expect("it is text");

@@ -14,11 +14,11 @@ use super::procfs::{Usage, resident_bytes};
 use super::run::run_number;
 
 /// Connections under way at once.
-const CONNECTING_MAX: usize = 64;
+pub(super) const CONNECTING_MAX: usize = 64;
 /// Of those that come and go: a client keeps eight tickets of a server, and uses each once.
 const COMING_MAX: usize = 4;
 /// What the broker gets to settle before its memory is read, in nanoseconds.
-const SETTLE: u64 = SEC;
+pub(super) const SETTLE: u64 = SEC;
 
 /// How connections are secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -45,6 +45,8 @@ pub(super) struct Connected {
     pub(super) bytes_each: f64,
     /// Share of TLS handshakes that were resumptions.
     pub(super) resumed_share: f64,
+    /// Clients whose message to themselves came back, where they were asked for one.
+    pub(super) exchanged: u64,
     /// Those that failed.
     pub(super) failed: u64,
 }
@@ -85,8 +87,8 @@ pub(super) fn idle(target: &Target, count: usize, pids: &[u32]) -> io::Result<Co
         cpu_per_thousand: used.cpu_secs / made * 1e3,
         p99_ms: net.connack.quantile_ms(0.99),
         bytes_each: grown as f64 / made,
-        resumed_share: 0.0,
         failed: net.failed,
+        ..Connected::default()
     };
     net.leave_all();
     Ok(connected)
@@ -111,9 +113,9 @@ pub(super) fn come_and_go(target: &Target, count: usize, pids: &[u32]) -> io::Re
         rate: made / secs,
         cpu_per_thousand: used.cpu_secs / made * 1e3,
         p99_ms: net.connack.quantile_ms(0.99),
-        bytes_each: 0.0,
         resumed_share: leave.resumed as f64 / made,
         failed: net.failed,
+        ..Connected::default()
     })
 }
 

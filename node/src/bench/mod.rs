@@ -14,7 +14,7 @@
 //! | `poll`, `conn`, `net` | connections by the ten thousand on one thread |
 //! | `message`, `histogram`, `procfs` | the books, the latencies, what processes used |
 //! | `flow`, `run` | publishers and subscribers, closed and open loop |
-//! | `conns`, `subs`, `store` | connections, subscriptions, what is kept |
+//! | `conns`, `held`, `subs`, `store` | connections, subscriptions, what is kept |
 //! | `null` | the broker that does nothing else, as the limit |
 //! | `peers`, `work`, `suite` | who is compared, by what, in which order |
 //! | `report`, `svg`, `page` | what came out |
@@ -22,6 +22,7 @@
 mod conn;
 mod conns;
 mod flow;
+mod held;
 mod histogram;
 mod message;
 mod net;

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::held::PATH;
 use super::poll::{MS, SEC, now};
+use crate::client::address::Scheme;
 
 /// How long a broker may take to listen.
 const START_SECS: u64 = 20;
@@ -141,6 +143,8 @@ pub(super) struct Broker {
     pub(super) addr: SocketAddr,
     /// Where it speaks TLS, if it does.
     pub(super) tls: Option<SocketAddr>,
+    /// Where it speaks what else was asked for.
+    pub(super) held: Option<SocketAddr>,
     child: Child,
     /// Its files; they go with it.
     _dir: tempfile::TempDir,
@@ -158,14 +162,23 @@ impl Broker {
     ///
     /// # Errors
     /// It is not there, or does not listen in time.
-    pub(super) fn start(peer: Peer, files: Option<&ServerFiles>) -> Result<Self, String> {
+    pub(super) fn start(
+        peer: Peer,
+        files: Option<&ServerFiles>,
+        more: Option<Scheme>,
+    ) -> Result<Self, String> {
         let failed = |error: io::Error| format!("{}: {error}", peer.name());
         let program = peer.program().ok_or_else(|| format!("{} is not installed", peer.name()))?;
         let dir = tempfile::tempdir().map_err(failed)?;
         let addr = free_addr().map_err(failed)?;
         let secure = free_addr().map_err(failed)?;
         let tls = files.filter(|_| peer != Peer::Null);
-        let args = arguments(peer, dir.path(), addr, secure, tls).map_err(failed)?;
+        let mut args = arguments(peer, dir.path(), addr, secure, tls).map_err(failed)?;
+        let held = more.map(|scheme| Ok((scheme, free_addr()?))).transpose().map_err(failed)?;
+        if let Some((scheme, addr)) = held {
+            args.extend(["--listen".to_owned(), verge_url(scheme, addr)]);
+        }
+        let held = held.map(|(_, addr)| addr);
         let log = fs::File::create(dir.path().join("log")).map_err(failed)?;
         let mut command = Command::new(program);
         for (key, _) in std::env::vars_os() {
@@ -182,7 +195,7 @@ impl Broker {
             .spawn()
             .map_err(failed)?;
         let tls = tls.map(|_| secure);
-        let mut broker = Self { peer, addr, tls, child, _dir: dir };
+        let mut broker = Self { peer, addr, tls, held, child, _dir: dir };
         broker.await_listener()?;
         Ok(broker)
     }
@@ -293,6 +306,17 @@ fn arguments(
             owned(&["-f", &path])
         }
     })
+}
+
+/// One more listener of Verge.
+fn verge_url(scheme: Scheme, addr: SocketAddr) -> String {
+    match scheme {
+        Scheme::Tcp => format!("tcp://{addr}"),
+        Scheme::Tls => format!("tls://{addr}"),
+        Scheme::Quic => format!("quic://{addr}"),
+        Scheme::Ws => format!("ws://{addr}{PATH}"),
+        Scheme::Wss => format!("wss://{addr}{PATH}"),
+    }
 }
 
 /// What the work needs, beyond Verge's defaults.

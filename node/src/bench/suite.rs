@@ -6,6 +6,7 @@ use rustls::ClientConfig;
 
 use super::conns::{self, Connected, Security};
 use super::flow::{Exchange, Shape};
+use super::held;
 use super::net::Target;
 use super::peers::{Broker, Peer, ServerFiles};
 use super::report::{Figures, Point, Results};
@@ -63,7 +64,11 @@ impl Suite {
         if peer == Peer::Null && !simple {
             return Ok(None);
         }
-        let broker = Broker::start(peer, self.files.as_ref())?;
+        if matches!(work.kind, Kind::Held(..)) && peer != Peer::Verge {
+            return Ok(None);
+        }
+        let scheme = if let Kind::Held(scheme, _) = work.kind { Some(scheme) } else { None };
+        let broker = Broker::start(peer, self.files.as_ref(), scheme)?;
         let (pids, plain) = (broker.pids(), self.plain(&broker));
         let secured = |security| conns::target(&broker, security, &self.tls);
         let figures = match &work.kind {
@@ -72,6 +77,11 @@ impl Suite {
                 .map(|target| conns::idle(&target, *count, &pids))
                 .transpose()
                 .map(|found| found.map(|found| idle_figures(&found))),
+            Kind::Held(scheme, count) => broker
+                .held
+                .map(|addr| held::idle(*scheme, addr, &self.tls, *count, &pids))
+                .transpose()
+                .map(|found| found.map(|found| held_figures(&found))),
             Kind::Churn(security, count) => secured(*security)
                 .map(|target| conns::come_and_go(&target, *count, &pids))
                 .transpose()
@@ -130,7 +140,7 @@ impl Suite {
     }
 
     fn sweep_one(&self, exchange: &Exchange, peer: Peer) -> Result<Vec<Point>, String> {
-        let broker = Broker::start(peer, None)?;
+        let broker = Broker::start(peer, None, None)?;
         let (target, pids) = (self.plain(&broker), broker.pids());
         let measure = |exchange: &Exchange| {
             run::exchange(exchange, self.timing, &target, &pids).map_err(|error| error.to_string())
@@ -190,6 +200,12 @@ fn idle_figures(found: &Connected) -> Figures {
         faults: found.failed,
         notes: Vec::new(),
     }
+}
+
+fn held_figures(found: &Connected) -> Figures {
+    let mut figures = idle_figures(found);
+    figures.values.push(("messages returned", Some(found.exchanged as f64)));
+    figures
 }
 
 fn churn_figures(found: &Connected) -> Figures {

@@ -2,6 +2,7 @@
 
 use super::conns::Security;
 use super::flow::{Exchange, Shape};
+use crate::client::address::Scheme;
 use verge_mqtt_proto::QoS;
 
 /// One piece of work.
@@ -19,6 +20,8 @@ pub(super) enum Kind {
     Exchange(Exchange),
     /// Connections that stay.
     Idle(Security, usize),
+    /// Connections that stay, over WebSocket and QUIC, and then carry a message each.
+    Held(Scheme, usize),
     /// Connections that come and go.
     Churn(Security, usize),
     /// Filters, exact or with wildcards.
@@ -59,6 +62,13 @@ pub(super) fn list(quick: bool) -> Vec<Work> {
     for (security, name) in [(Security::Plain, "tcp"), (Security::Tls, "tls")] {
         list.push(work(format!("idle-{name}"), Kind::Idle(security, connections)));
         list.push(work(format!("connect-{name}"), Kind::Churn(security, churn)));
+    }
+    // More than one process could have sockets for.
+    let (held, quic) = if quick { (1_000, 2_000) } else { (5_000, 20_000) };
+    for (scheme, count, name) in
+        [(Scheme::Ws, held, "ws"), (Scheme::Wss, held, "wss"), (Scheme::Quic, quic, "quic")]
+    {
+        list.push(work(format!("idle-{name}"), Kind::Held(scheme, count)));
     }
     list.push(work("connect-tls-resumed".into(), Kind::Churn(Security::TlsResumed, churn)));
     let sizes: &[usize] = if quick { &[10_000] } else { &[10_000, 100_000, 1_000_000] };

@@ -71,7 +71,8 @@ pub enum NetError {
     Backlog,
 }
 
-trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+/// The bytes of a connection.
+pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// What [`Connection::connect`] needs beside the session.
@@ -369,9 +370,10 @@ impl Drop for Connection<'_> {
 }
 
 /// A transport, and what opens further streams of it.
-type Opened = (Box<dyn Transport>, Option<quinn::Connection>);
+pub(crate) type Opened = (Box<dyn Transport>, Option<quinn::Connection>);
 
-async fn open(address: &Address, options: &ConnectOptions) -> Result<Opened, NetError> {
+/// Opens a transport to a server.
+pub(crate) async fn open(address: &Address, options: &ConnectOptions) -> Result<Opened, NetError> {
     let trusted = || {
         let missing = || NetError::Tls("the client was given no certificates to trust".to_owned());
         options.tls.as_ref().ok_or_else(missing)

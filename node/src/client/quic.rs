@@ -67,7 +67,19 @@ impl QuicStream {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
         };
-        let endpoint = Endpoint::client(here)?;
+        Self::open_on(Endpoint::client(here)?, addr, host, config).await
+    }
+
+    /// Opens stream 0 of one more connection of an endpoint, whose socket it shares.
+    ///
+    /// # Errors
+    /// As for [`QuicStream::open`].
+    pub(crate) async fn open_on(
+        endpoint: Endpoint,
+        addr: SocketAddr,
+        host: &str,
+        config: quinn::ClientConfig,
+    ) -> Result<Self, NetError> {
         let connecting = endpoint
             .connect_with(config, addr, host)
             .map_err(|error| NetError::Tls(format!("'{host}': {error}")))?;
@@ -100,7 +112,10 @@ impl QuicStream {
     }
 }
 
-fn client_config(tls: &Arc<rustls::ClientConfig>) -> Result<quinn::ClientConfig, NetError> {
+/// What a client of MQTT asks of QUIC.
+pub(crate) fn client_config(
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<quinn::ClientConfig, NetError> {
     let mut tls = rustls::ClientConfig::clone(tls);
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let crypto =

@@ -17,10 +17,9 @@ use verge_mqtt_proto::DecodeLimits;
 use super::first_packet::{Verdict, judge};
 use super::gate::{self, Bench};
 use super::proxy::{self, ProxyError, Source};
-use super::tls::subject;
 use super::transport::{self, Transport};
 use super::ws::{self, Violation, Ws};
-use super::{Arrival, Door, Listener, Seat, quic};
+use super::{Arrival, Door, Listener, Seat, quic, tls};
 use crate::clock::Clock;
 use crate::config::sections::Anonymous;
 
@@ -215,10 +214,10 @@ async fn introduced(
                 }
             }
         }
-        Some(acceptor) => {
-            let stream = acceptor.accept(socket).await.map_err(NoConnection::Tls)?;
+        Some(config) => {
+            let stream = tls::stream::accept(config, socket).await.map_err(NoConnection::Tls)?;
             // What was proven here counts before what a proxy says.
-            let subject = subject(stream.get_ref().1).or_else(|| source.subject.take());
+            let subject = tls::subject(stream.session()).or_else(|| source.subject.take());
             match listener.ws_path() {
                 None => {
                     Guest::of(Box::new(stream), Transport::Tls, subject)

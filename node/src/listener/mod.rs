@@ -25,7 +25,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio_rustls::TlsAcceptor;
 use verge_broker_core::shard::api::ConnectionInfo;
 use verge_mqtt_proto::ReasonCode;
 use verge_storage::Promise;
@@ -51,7 +50,7 @@ pub struct Listener {
     url: Arc<str>,
     /// As configured.
     asked: ListenerUrl,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<rustls::ServerConfig>>,
     packet_bytes_max: usize,
     terms: ArcSwap<Terms>,
     seats: Seats,
@@ -148,9 +147,7 @@ impl Listener {
         let certificates = || live.ok_or(tls::TlsError::NotSet { key: "tls.cert" });
         let tls = match asked.scheme {
             Scheme::Tcp | Scheme::Ws | Scheme::Quic => None,
-            Scheme::Tls | Scheme::Wss => {
-                Some(TlsAcceptor::from(Arc::new(certificates()?.tcp_config()?)))
-            }
+            Scheme::Tls | Scheme::Wss => Some(Arc::new(certificates()?.tcp_config()?)),
         };
         let (door, addr) = match asked.scheme {
             Scheme::Tcp | Scheme::Tls | Scheme::Ws | Scheme::Wss => {

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 use verge_model::Millis;
 
 use super::quic::QuicTransport;
 use super::quic::transport::Moved;
 
+use super::tls::stream::TlsStream;
 use super::ws::Ws;
 
 /// A client's transport.
@@ -270,9 +270,9 @@ impl Transport {
     pub fn socket(&mut self) -> Option<&mut Socket> {
         match self {
             Self::Tcp(socket) => Some(socket),
-            Self::Tls(stream) => Some(stream.get_mut().0),
+            Self::Tls(stream) => Some(stream.get_mut()),
             Self::Ws(stream) => Some(stream.get_mut()),
-            Self::Wss(stream) => Some(stream.get_mut().get_mut().0),
+            Self::Wss(stream) => Some(stream.get_mut().get_mut()),
             Self::Quic(_) => None,
         }
     }

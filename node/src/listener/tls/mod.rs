@@ -1,6 +1,7 @@
 //! TLS of client listeners: certificates from PEM files, client certificates if asked for.
 
 pub mod live;
+pub(super) mod stream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConnection};
+use rustls::{CommonState, RootCertStore};
 use verge_mesh::pem::{self, PemError};
 
 use crate::config::sections::{ClientCertificate, TlsSection};
@@ -104,7 +105,7 @@ fn pem_error(key: &'static str, source: PemError) -> TlsError {
 }
 
 /// The common name of the certificate a client proved to have.
-pub(super) fn subject(session: &ServerConnection) -> Option<Arc<str>> {
+pub(super) fn subject(session: &CommonState) -> Option<Arc<str>> {
     common_name(session.peer_certificates()?.first()?)
 }
 
@@ -115,3 +116,6 @@ pub(super) fn common_name(cert: &CertificateDer<'_>) -> Option<Arc<str>> {
     let (Some(name), None) = (names.next(), names.next()) else { return None };
     name.as_str().ok().map(Arc::from)
 }
+
+#[cfg(test)]
+mod tests;
