@@ -21,7 +21,7 @@ async fn told(name: &str, case: impl Future<Output = Result<(), Failed>>) {
 fn client(server: &Server, id: &str, keep: bool) -> (AsyncClient, EventLoop) {
     let mut options = options(server, &format!("{VERSION} {id}"), keep);
     options.set_transport(server.transport()).set_keep_alive(Duration::from_secs(30));
-    AsyncClient::new(options, 100)
+    patient(options)
 }
 
 /// Goes on until there is a packet that is wanted.
@@ -136,7 +136,7 @@ async fn a_will(server: &Server) -> Result<(), Failed> {
     subscribed(&watcher, &mut watching, &at).await?;
     let mut options = options(server, &format!("{VERSION} mortal"), false);
     options.set_transport(server.transport()).set_last_will(will(&at));
-    let (mortal, mut living) = AsyncClient::new(options, 10);
+    let (mortal, mut living) = patient(options);
     until(&mut living, |packet| matches!(packet, Packet::ConnAck(_)).then_some(())).await?;
     drop((mortal, living));
     same(&&next(&mut watching).await?.payload[..], &&b"gone"[..])

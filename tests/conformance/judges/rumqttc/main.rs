@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use rumqttc::{TlsConfiguration, Transport};
 
-/// In which what takes a moment must have happened.
-const SOON: Duration = Duration::from_secs(30);
+/// In which what takes a moment must have happened; long, since a busy machine is no failure.
+const SOON: Duration = Duration::from_secs(120);
+
+/// How long the client waits for a connection, in seconds; by itself it would wait five.
+const CONNECT_SECS: u64 = 60;
 
 /// Larger than what these scenarios send.
 const PACKET_BYTES_MAX: usize = 1 << 20;
@@ -43,7 +46,9 @@ impl Server {
 type Failed = Box<dyn std::error::Error>;
 
 mod v4 {
-    use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, Publish, QoS};
+    use rumqttc::{
+        AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, Publish, QoS,
+    };
 
     use super::*;
 
@@ -53,6 +58,14 @@ mod v4 {
         let mut options = MqttOptions::new(id, server.host(), server.port);
         options.set_max_packet_size(PACKET_BYTES_MAX, PACKET_BYTES_MAX).set_clean_session(!keep);
         options
+    }
+
+    fn patient(options: MqttOptions) -> (AsyncClient, EventLoop) {
+        let (client, mut events) = AsyncClient::new(options, 100);
+        let mut network = NetworkOptions::new();
+        network.set_connection_timeout(CONNECT_SECS);
+        events.set_network_options(network);
+        (client, events)
     }
 
     fn will(topic: &str) -> LastWill {
@@ -81,6 +94,11 @@ mod v5 {
         options.set_session_expiry_interval(keep.then_some(600)).set_max_packet_size(size);
         options.set_clean_start(!keep);
         options
+    }
+
+    fn patient(mut options: MqttOptions) -> (AsyncClient, EventLoop) {
+        options.set_connection_timeout(CONNECT_SECS);
+        AsyncClient::new(options, 100)
     }
 
     fn will(topic: &str) -> LastWill {
