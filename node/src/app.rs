@@ -380,6 +380,7 @@ impl Clients<'_> {
             clock: self.clock,
             shared: Arc::clone(self.shared),
         };
+        let outputs = settings::outputs(self.config, shards.len());
         let mut posts = Vec::with_capacity(shards.len());
         for (index, (core, arrivals)) in (0_u16..).zip(shards.into_iter().zip(arrivals)) {
             let (post, openings) = mpsc::channel(OPENINGS_MAX);
@@ -392,6 +393,7 @@ impl Clients<'_> {
                 mailboxes: self.mailboxes.clone(),
                 arrivals,
                 openings,
+                outputs,
                 passwords: self.passwords.clone(),
                 alarm: self.alarm.clone(),
             })?);

@@ -160,6 +160,36 @@ fn security_a_subscriber_that_never_reads_costs_its_queue_and_no_more() {
 }
 
 #[test]
+fn security_many_subscribers_that_never_read_share_what_they_may_cost() {
+    let site = Site::new();
+    let settings = ["queue.output_bytes_high=4194304", "queue.output_bytes_total=33554432"];
+    let mut node = site.node("patient").with(settings).started();
+    let traffic = Traffic::at(&node);
+    let mut deaf = Vec::new();
+    for number in 0..200 {
+        let mut raw = Raw::connected_as(&node, V5, 0, &format!("deaf-{number}"));
+        raw.send(&subscribe(1, std::iter::once("flood".to_owned()), 0));
+        read_until(&mut raw, |packet| matches!(packet, Packet::Suback(_)));
+        deaf.push(raw);
+    }
+    let mut flood = Client::v5("flood");
+    flood.connect(node.mqtt);
+    let payload = "x".repeat(64 * 1024);
+    // 20 MiB for each of them, beyond what the kernel's buffers hold: 800 MiB if each had 4 MiB.
+    for _ in 0..20 {
+        for _ in 0..16 {
+            flood.publish("flood", &payload, QoS::AtLeastOnce);
+        }
+        flood.settle();
+        traffic.goes_on();
+    }
+    until("QoS 0 is dropped and counted", || {
+        node.metric("verge_messages_dropped_qos0_total", "output_full") > 10_000
+    });
+    traffic.end(&mut node, "many deaf subscribers");
+}
+
+#[test]
 fn security_the_largest_packets_are_taken_and_one_byte_more_is_not() {
     const LARGEST: usize = 1024 * 1024;
     let site = Site::new();

@@ -15,6 +15,7 @@ use verge_storage::Identity;
 
 use crate::config::Config;
 use crate::mesh::links::advertised;
+use crate::shard::Outputs;
 use crate::shard::mailbox::{SHARD_MAIL_MAX, SHARD_MAIL_PART};
 
 /// Memtables a node's write memory is divided into.
@@ -32,6 +33,12 @@ pub(super) fn shard_count(config: &Config) -> u16 {
 /// the machine share; on one core, one (ADR 0011).
 fn default_shards(cores: usize) -> u16 {
     u16::try_from(cores.saturating_sub(1).max(1)).unwrap_or(u16::MAX)
+}
+
+/// What connections of one of so many shards may be owed.
+pub(super) fn outputs(config: &Config, shards: usize) -> Outputs {
+    let total = config.queue.output_bytes_total / shards.max(1);
+    Outputs { one: config.queue.output_bytes_high, total }
 }
 
 /// What a shard wants to know.

@@ -52,6 +52,7 @@ fn numbers(config: &Config) -> Result<(), ConfigError> {
         ("queue.messages_max", config.queue.messages_max),
         ("queue.bytes_max", config.queue.bytes_max),
         ("queue.output_bytes_high", config.queue.output_bytes_high),
+        ("queue.output_bytes_total", config.queue.output_bytes_total),
         ("retained.messages_max", config.retained.messages_max),
         ("retained.bytes_max", config.retained.bytes_max),
         ("handover.imports_max", config.handover.imports_max),

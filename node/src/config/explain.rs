@@ -51,6 +51,7 @@ const MEANINGS: &[(&str, &str)] = &[
         "queue.publisher_hold_max",
         "time publishers wait for a subscriber whose queue is half full; 0s drops what finds it full",
     ),
+    ("queue.output_bytes_total", "bytes waiting for all slow connections; near it each has little"),
     ("retained.messages_max", "topics with a retained message; for one more, 0x97 is answered"),
     ("retained.bytes_max", "bytes of retained messages; for more, 0x97 is answered"),
     (

@@ -73,7 +73,8 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
         queue: QueueSection {
             messages_max: pick(10_000, 100_000),
             bytes_max: pick(16 * MIB, 128 * MIB),
-            output_bytes_high: 256 * 1024,
+            output_bytes_high: pick(MIB, 4 * MIB),
+            output_bytes_total: pick(32 * MIB, 512 * MIB),
             publisher_hold_max: secs(1),
         },
         retained: RetainedSection {

@@ -289,6 +289,8 @@ pub struct QueueSection {
     pub output_bytes_high: usize,
     /// How long publishers wait for a subscriber whose queue is half full.
     pub publisher_hold_max: Text<Span>,
+    /// Bytes in the outputs of all connections together; from half of it on, each may hold little.
+    pub output_bytes_total: usize,
 }
 
 /// `[handover]`

@@ -20,6 +20,7 @@ use slab::Slab;
 use verge_broker_core::shard::api::ConnId;
 use verge_model::Millis;
 
+use super::owed::Owed;
 use crate::listener::Seat;
 use crate::listener::transport::Transport;
 
@@ -37,7 +38,8 @@ pub(super) struct Connection {
     partial: Option<Box<Partial>>,
     pub(super) closing: Option<Box<Closing>>,
     _seat: Seat,
-    /// The transport took less than there was; it goes on when it is writable.
+    /// The transport took less than there was; it goes on when it is writable. Only then it is in
+    /// [`Connections::owed`].
     pub(super) write_blocked: bool,
     /// Whether it is in the queue.
     queued: bool,
@@ -82,6 +84,8 @@ pub(super) struct Connections {
     lingering: VecDeque<(Millis, ConnId)>,
     /// Those to be looked after.
     queue: VecDeque<ConnId>,
+    /// What slow ones are owed.
+    pub(super) owed: Owed,
     /// What events of a connection are logged in, where anybody asks for it.
     spans: FxHashMap<ConnId, tracing::Span>,
 }
@@ -154,7 +158,10 @@ impl Connections {
     pub(super) fn remove(&mut self, id: ConnId) {
         if self.get_mut(id).is_some() {
             // A QUIC connection's task ends when it is woken, which its transport's end does.
-            self.slots.remove(slot(id));
+            let connection = self.slots.remove(slot(id));
+            if connection.write_blocked {
+                self.owed.set(id, 0);
+            }
             if !self.spans.is_empty() {
                 self.spans.remove(&id);
             }

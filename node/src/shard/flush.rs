@@ -22,6 +22,8 @@ impl Driver {
         while let Some((id, stream)) = self.core.poll_dirty_stream() {
             self.write_stream(id, stream, now);
         }
+        let high = self.connections.owed.high(self.outputs.one, self.outputs.total);
+        self.core.set_output_bytes_high(high);
     }
 
     /// Writes what the transport takes; the connection's task goes on when it takes more.
@@ -49,13 +51,17 @@ impl Driver {
             }
         };
         let after = out.len();
-        connection.write_blocked = written.is_pending();
+        let blocked = written.is_pending();
+        let was_blocked = std::mem::replace(&mut connection.write_blocked, blocked);
+        if blocked || was_blocked {
+            self.connections.owed.set(id, if blocked { after } else { 0 });
+        }
         if after == 0 {
             self.core.output_written(id);
         }
         if let Poll::Ready(Err(error)) = written {
             self.broken(id, &error, now);
-        } else if before >= low && after < low {
+        } else if (before >= low || was_blocked) && after < low {
             self.core.handle_writable(id, now);
             self.again = true;
             self.wake_reader(id);

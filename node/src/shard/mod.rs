@@ -10,11 +10,13 @@
 //! | `connection` | the table of connections |
 //! | `ready` | which sockets are ready |
 //! | `flush` | writing, and closing |
+//! | `owed` | what slow connections are owed together |
 //! | `streams` | the streams of QUIC connections |
 
 mod connection;
 mod flush;
 pub mod mailbox;
+mod owed;
 mod ready;
 mod streams;
 mod turn;
@@ -72,6 +74,15 @@ pub struct Mailboxes {
     pub hub: HubMailbox,
 }
 
+/// What connections that do not read may be owed, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Outputs {
+    /// One of them.
+    pub one: usize,
+    /// All of a shard together, nearly: each may be owed little then.
+    pub total: usize,
+}
+
 /// What one shard's thread is given.
 pub struct ShardSetup {
     /// The shard, with its sessions restored.
@@ -88,6 +99,8 @@ pub struct ShardSetup {
     pub arrivals: mpsc::Receiver<Arrival>,
     /// Listeners whose tasks run on this thread, as they come.
     pub openings: mpsc::Receiver<Opening>,
+    /// What connections may be owed.
+    pub outputs: Outputs,
     /// Who checks passwords, if there are users.
     pub passwords: Option<PasswordThreads>,
     /// Raised if the thread panics.
@@ -109,6 +122,7 @@ pub fn spawn(setup: ShardSetup) -> io::Result<JoinHandle<()>> {
             mailboxes,
             arrivals,
             openings,
+            outputs,
             passwords,
             alarm,
         } = setup;
@@ -116,7 +130,7 @@ pub fn spawn(setup: ShardSetup) -> io::Result<JoinHandle<()>> {
         on_this_thread(async move {
             let (over, is_over) = oneshot::channel();
             let serving = tokio::task::spawn_local(serve(openings, is_over));
-            let mut driver = Driver::new(core, index, clock, writer, mailboxes, arrivals);
+            let mut driver = Driver::new(core, index, clock, writer, mailboxes, arrivals, outputs);
             driver.passwords = passwords;
             turn::run(driver).await;
             // A QUIC endpoint on this thread carries the last words of other shards too.

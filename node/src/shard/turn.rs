@@ -37,7 +37,7 @@ use verge_storage_rocksdb::{RefusedReason, WriterHandle};
 use super::connection::{CLOSE_LINGER, Connections};
 use super::ready::Sockets;
 use super::streams::Stalls;
-use super::{Completion, Mailboxes, ShardMail};
+use super::{Completion, Mailboxes, Outputs, ShardMail};
 use crate::authn::PasswordThreads;
 use crate::clock::Clock;
 use crate::listener::transport::Transport;
@@ -77,6 +77,7 @@ pub(super) struct Driver {
     writer: WriterHandle,
     mailboxes: Mailboxes,
     arrivals: mpsc::Receiver<Arrival>,
+    pub(super) outputs: Outputs,
     pub(super) passwords: Option<PasswordThreads>,
     /// The turn's task.
     turn: Option<Waker>,
@@ -104,6 +105,7 @@ impl Driver {
         writer: WriterHandle,
         mailboxes: Mailboxes,
         arrivals: mpsc::Receiver<Arrival>,
+        outputs: Outputs,
     ) -> Self {
         Self {
             core,
@@ -118,6 +120,7 @@ impl Driver {
             mail_out: mailboxes.shards.iter().map(|_| VecDeque::new()).collect(),
             mailboxes,
             arrivals,
+            outputs,
             passwords: None,
             turn: None,
             mail: VecDeque::new(),

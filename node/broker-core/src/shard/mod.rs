@@ -398,6 +398,12 @@ impl Shard {
         self.config.output_bytes_high
     }
 
+    /// Changes the high mark of connections' outputs: there is less room, or more again. Who was
+    /// above it is told of room as always ([`Shard::handle_writable`]).
+    pub fn set_output_bytes_high(&mut self, bytes: usize) {
+        self.config.output_bytes_high = bytes;
+    }
+
     /// Whether every batch handed out has come back.
     #[must_use]
     pub fn is_idle(&self) -> bool {
