@@ -356,7 +356,7 @@ fn rmqttd_config(
 ) -> String {
     let limits = format!(
         "max_connections = {CONNECTIONS_MAX}\nmax_handshaking_limit = 10000\nallow_anonymous = true\n\
-         max_inflight = 1000\nmax_mqueue_len = 1000000\nmqueue_rate_limit = \"10000000/1s\"\n\
+         max_inflight = 1000\nmax_mqueue_len = 1000000\nmqueue_rate_limit = \"10000000,1s\"\n\
          max_packet_size = \"2m\"\nmax_subscriptions = 0\nnodelay = true\n\
          session_expiry_interval = \"2h\"\n"
     );
