@@ -53,27 +53,45 @@ impl Sockets {
         mut became_ready: impl FnMut(ConnId, Ready),
     ) -> io::Result<()> {
         while let Poll::Ready(guard) = self.epoll.poll_read_ready(cx) {
-            match epoll::wait(self.epoll.get_ref(), &mut self.events, 0) {
-                Ok(()) => {}
+            let is_all = match epoll::wait(self.epoll.get_ref(), &mut self.events, 0) {
+                Ok(()) => self.events.len() < EVENTS_MAX,
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
-            }
-            let is_all = self.events.len() < EVENTS_MAX;
+            };
             if is_all {
                 guard?.clear_ready();
             }
-            for event in &self.events {
-                let gone = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
-                let flags = event.flags;
-                let ended = flags.intersects(gone);
-                let read = ended || flags.contains(EventFlags::IN);
-                became_ready(ConnId(event.data.u64()), Ready { read, ended });
-            }
+            self.tell(&mut became_ready);
             if !is_all {
                 cx.waker().wake_by_ref();
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Tells which became ready since it was asked last, without waiting, and how many. Where nothing
+    /// is told, [`Sockets::poll`] waits.
+    pub(super) fn take(
+        &mut self,
+        mut became_ready: impl FnMut(ConnId, Ready),
+    ) -> io::Result<usize> {
+        match epoll::wait(self.epoll.get_ref(), &mut self.events, 0) {
+            Ok(()) => {}
+            Err(Errno::INTR) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        }
+        self.tell(&mut became_ready);
+        Ok(self.events.len())
+    }
+
+    fn tell(&self, became_ready: &mut impl FnMut(ConnId, Ready)) {
+        for event in &self.events {
+            let gone = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+            let flags = event.flags;
+            let ended = flags.intersects(gone);
+            let read = ended || flags.contains(EventFlags::IN);
+            became_ready(ConnId(event.data.u64()), Ready { read, ended });
+        }
     }
 }

@@ -50,6 +50,10 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// How often one connection may read before the others have their turn.
 const READS_MAX: usize = 4;
 
+/// Turns before the runtime looks after what else the thread does: while sockets become ready as
+/// fast as they are read, asking it each time costs more than a turn.
+const PASSES_MAX: usize = 16;
+
 /// Rounds of one turn: what outputs cause is done in the same turn, within reason.
 const ROUNDS_MAX: usize = 16;
 
@@ -81,6 +85,11 @@ pub(super) struct Driver {
     pub(super) passwords: Option<PasswordThreads>,
     /// The turn's task.
     turn: Option<Waker>,
+    /// Sockets may have become ready that [`Sockets::poll`] does not wait for any more, since they were
+    /// asked for without it.
+    has_unasked: bool,
+    /// A turn follows what is done now, so that nobody needs to ask for one.
+    turn_is_next: bool,
     mail: VecDeque<ShardMail>,
     completions: VecDeque<Completion>,
     own_mail: VecDeque<Mail>,
@@ -123,6 +132,8 @@ impl Driver {
             outputs,
             passwords: None,
             turn: None,
+            has_unasked: false,
+            turn_is_next: false,
             mail: VecDeque::new(),
             completions: VecDeque::new(),
             own_mail: VecDeque::new(),
@@ -136,6 +147,9 @@ impl Driver {
     }
 
     pub(super) fn wake_turn(&self) {
+        if self.turn_is_next {
+            return;
+        }
         if let Some(turn) = &self.turn {
             turn.wake_by_ref();
         }
@@ -168,13 +182,30 @@ impl Driver {
             // It does not happen to descriptors that are open; connections end by their Keep Alive.
             tracing::error!(%error, "sockets cannot be watched");
         }
+        if std::mem::take(&mut self.has_unasked) {
+            self.take_more();
+        }
+    }
+
+    /// Whether sockets became ready meanwhile, which are in the queue then.
+    fn take_more(&mut self) -> bool {
+        let connections = &mut self.connections;
+        let more = self.sockets.take(|id, ready| {
+            if let Some(connection) = connections.get_mut(id) {
+                connection.transport.set_ready(ready);
+                connections.wake(id);
+            }
+        });
+        // An error is told by whoever waits for sockets.
+        more.is_ok_and(|count| count > 0)
     }
 
     /// Looks after the connections in the queue, once each.
     fn run_queue(&mut self, once_more: &OnceMore) {
         let waker = &once_more.waker;
+        self.turn_is_next = true;
         for _ in 0..self.connections.queued() {
-            let Some(id) = self.connections.next_queued() else { return };
+            let Some(id) = self.connections.next_queued() else { break };
             let _span = self.connections.span(id).entered();
             // It is over when the connection is.
             let _ = self.poll_connection(id, &mut Context::from_waker(waker));
@@ -182,6 +213,7 @@ impl Driver {
                 self.connections.wake(id);
             }
         }
+        self.turn_is_next = false;
     }
 
     /// Looks after a connection: reads while there is something and it is wanted.
@@ -470,9 +502,19 @@ pub(super) async fn run(driver: Driver) {
         loop {
             let mut driver = own.borrow_mut();
             driver.take_ready(cx);
-            driver.run_queue(&once_more);
-            if driver.turn(cx, &own) {
-                return Poll::Ready(());
+            for pass in 1.. {
+                driver.run_queue(&once_more);
+                if driver.turn(cx, &own) {
+                    return Poll::Ready(());
+                }
+                if pass == PASSES_MAX {
+                    driver.has_unasked = true;
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+                if !driver.take_more() {
+                    break;
+                }
             }
             let due = driver.next_turn();
             drop(driver);
