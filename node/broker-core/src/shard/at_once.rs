@@ -5,8 +5,8 @@ use verge_model::Now;
 use verge_mqtt_proto::session::Entry;
 
 use super::Shard;
-use super::api::SessionNo;
-use super::deliver::{first_publish, unsendable};
+use super::api::{SessionNo, StreamNo};
+use super::deliver::{first_publish, parts_of, unsendable, write_publish};
 
 impl Shard {
     /// Sends an entry, if nothing is before it and its client takes it now; else gives it back.
@@ -22,13 +22,24 @@ impl Shard {
                 && unsendable(conn, &entry, now).is_none()
         };
         let Some(conn) = conns.get_mut(&id).filter(|conn| ready(conn)) else { return Some(entry) };
-        let packet_id = match session.outbound.assign(entry) {
-            Ok(packet_id) => packet_id,
+        let (packet_id, inflight) = match session.outbound.assign(entry) {
+            Ok(assigned) => assigned,
             Err(entry) => return Some(entry),
         };
         spare.lend(&mut conn.out);
-        if first_publish(session, conn, packet_id, turn, (tally, shared), now).is_some() {
-            self.mark_dirty(id);
+        let sent = if inflight.entry.stored {
+            first_publish(session, conn, packet_id, turn, (tally, shared), now).is_some()
+        } else {
+            // Without further streams every tag's packets go to the control stream.
+            let dup = inflight.note_publishing();
+            let entry = &inflight.entry;
+            let publish = parts_of(&entry.message, entry, Some(packet_id), dup, now).to_publish();
+            tally.sent(entry.qos);
+            shared.note_sent(&entry.message, entry.qos);
+            write_publish(conn, StreamNo::CONTROL, entry.message.class, publish)
+        };
+        if sent {
+            turn.mark_dirty(conn);
         } else {
             spare.take_back(&mut conn.out);
         }

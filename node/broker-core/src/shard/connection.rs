@@ -336,7 +336,7 @@ impl Shard {
             AckKind::Pubcomp => conn.machine.on_pubcomp_sent(packet_id),
             AckKind::Pubrel => {}
         }
-        self.mark_dirty(via.conn);
+        self.turn.mark_dirty(conn);
     }
 
     pub(super) fn write_raw(&mut self, via: Via, bytes: &[u8]) {
@@ -351,10 +351,8 @@ impl Shard {
     }
 
     pub(super) fn mark_dirty(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(&id)
-            && !std::mem::replace(&mut conn.dirty, true)
-        {
-            self.turn.dirty.push_back(id);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            self.turn.mark_dirty(conn);
         }
     }
 }

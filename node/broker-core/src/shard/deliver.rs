@@ -483,7 +483,7 @@ fn fits(conn: &Conn, message: &Message, entry: &Entry, now: Now) -> bool {
 /// More than a PUBLISH adds to topic and payload when it has no properties of its own.
 const SLACK: usize = 64;
 
-fn parts_of<'a>(
+pub(super) fn parts_of<'a>(
     message: &'a Message,
     entry: &'a Entry,
     packet_id: Option<PacketId>,

@@ -11,6 +11,7 @@ use verge_storage::{Batch, Promise};
 use super::api::{
     ConnId, Delivery, Mail, Output, SessionNo, ShardConfig, ShardIndex, StreamNo, Ticket,
 };
+use super::connection::Conn;
 use super::delayed::DelayedMessage;
 use super::streams::api::Via;
 use crate::planner::Deliveries;
@@ -138,6 +139,14 @@ impl Turn {
     /// filling, and that must be known before more is accepted for those.
     pub(super) fn is_full(&self) -> bool {
         self.mailed >= self.mailed_max
+    }
+
+    /// Notes that a connection's output has grown.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, conn: &mut Conn) {
+        if !std::mem::replace(&mut conn.dirty, true) {
+            self.dirty.push_back(conn.id);
+        }
     }
 
     /// Offers a connection's bytes again in the next turn.

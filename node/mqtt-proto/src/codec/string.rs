@@ -104,9 +104,38 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
+    /// As [`string`](Self::string), with whether it holds no wildcard.
+    pub(crate) fn topic(&mut self, field: &'static str) -> Result<(&'a str, bool), DecodeError> {
+        let bytes = self.binary(field)?;
+        let text = str::from_utf8(bytes).map_err(|_| DecodeError::StringNotUtf8)?;
+        let is_plain = is_plain(bytes);
+        if !is_plain && memchr(0, bytes).is_some() {
+            return Err(DecodeError::StringHasNull);
+        }
+        Ok((text, is_plain))
+    }
+
     pub(crate) fn packet_id(&mut self) -> Result<PacketId, DecodeError> {
         PacketId::new(self.u16("packet identifier")?).ok_or(DecodeError::PacketIdZero)
     }
+}
+
+/// Whether there is no U+0000, `+` or `#`, eight bytes at a time: topics are short.
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // Not 0 exactly if some byte of `word` is 0.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let special = |word: u64| {
+        zero(word) | zero(word ^ (ONES * b'+' as u64)) | zero(word ^ (ONES * b'#' as u64))
+    };
+    let Some(last) = bytes.last_chunk() else {
+        return bytes.iter().all(|byte| !matches!(byte, 0 | b'+' | b'#'));
+    };
+    // The last eight are looked at whole, some of them a second time.
+    let (words, _) = bytes.as_chunks();
+    let found = words.iter().fold(0, |found, word| found | special(u64::from_ne_bytes(*word)));
+    found | special(u64::from_ne_bytes(*last)) == 0
 }
 
 /// Where a packet is written to.
@@ -233,6 +262,24 @@ mod tests {
     #[test]
     fn u_0000_is_malformed_mqtt_1_5_4_2() {
         assert_eq!(string(&[0, 3, b'a', 0, b'b']), Err(DecodeError::StringHasNull));
+    }
+
+    #[test]
+    fn what_no_plain_topic_holds_is_seen_wherever_it_stands() {
+        for len in 0..40 {
+            let plain: Vec<u8> = (0..len).map(|at| b"az\x01/\x80\xff\"$"[at % 8]).collect();
+            assert!(is_plain(&plain), "{plain:?}");
+            for (at, byte) in (0..len).flat_map(|at| [0, b'+', b'#'].map(|byte| (at, byte))) {
+                let mut special = plain.clone();
+                special[at] = byte;
+                assert!(!is_plain(&special), "{special:?}");
+            }
+        }
+        let topic = |bytes: &'static [u8]| Reader::new(bytes).topic("topic");
+        assert_eq!(topic(b"\0\x03a/b"), Ok(("a/b", true)));
+        assert_eq!(topic(b"\0\x03a/+"), Ok(("a/+", false)));
+        assert_eq!(topic(b"\0\x03a/\0"), Err(DecodeError::StringHasNull));
+        assert_eq!(topic(b"\0\x02+\xff"), Err(DecodeError::StringNotUtf8));
     }
 
     #[test]

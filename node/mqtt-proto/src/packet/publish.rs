@@ -79,13 +79,15 @@ impl<'a> Publish<'a> {
         if dup && qos == QoS::AtMostOnce {
             return Err(DecodeError::DupAtQos0);
         }
-        let topic = reader.string("topic name")?;
+        let (topic, is_plain) = reader.topic("topic name")?;
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
         let mut properties = PublishProperties::default();
         if version.is_v5() {
             properties = PublishProperties::decode(reader)?;
         }
-        if !topic.is_empty() || properties.topic_alias.is_none() {
+        // Short, and without a wildcard, as most are, it can only be empty.
+        let is_checked = is_plain && !topic.is_empty() && topic.len() < limits.topic_levels_max;
+        if !is_checked && (!topic.is_empty() || properties.topic_alias.is_none()) {
             check_topic_name(topic, limits.topic_levels_max)?;
         }
         let payload = reader.take_rest();

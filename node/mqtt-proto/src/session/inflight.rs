@@ -54,9 +54,35 @@ impl InflightList {
         }
     }
 
+    /// Puts an entry that is being sent behind all others, whose orders are before its own.
+    pub(super) fn push(&mut self, id: PacketId, inflight: Inflight) -> &mut Inflight {
+        debug_assert!(inflight.sent && self.last_order() <= Some(inflight.entry.order));
+        if self.unsent_from as usize == self.entries.len() {
+            self.unsent_from += 1;
+        }
+        let id = id.get();
+        self.mixed |= self.ids.back().is_some_and(|last| self.offset(id) <= self.offset(*last));
+        self.ids.push_back(id);
+        self.entries.push_back(inflight);
+        self.entries.back_mut().expect("it was just put there")
+    }
+
     /// Takes an entry out.
     pub(super) fn remove(&mut self, id: PacketId) -> Option<Inflight> {
+        self.remove_if(id, |_| true)
+    }
+
+    /// Takes an entry out, if it is `due`.
+    #[inline]
+    pub(super) fn remove_if(
+        &mut self,
+        id: PacketId,
+        due: impl FnOnce(&Inflight) -> bool,
+    ) -> Option<Inflight> {
         let place = self.place(id)?;
+        if !due(&self.entries[place]) {
+            return None;
+        }
         if place < self.unsent_from as usize {
             self.unsent_from -= 1;
         }
@@ -94,8 +120,10 @@ impl InflightList {
     }
 
     /// Whether an entry was not sent on the present connection.
+    #[inline]
     pub(super) fn has_unsent(&self) -> bool {
-        self.entries.iter().skip(self.unsent_from as usize).any(|inflight| !inflight.sent)
+        let from = self.unsent_from as usize;
+        from < self.entries.len() && self.entries.range(from..).any(|inflight| !inflight.sent)
     }
 
     pub(super) fn get(&self, id: PacketId) -> Option<&Inflight> {

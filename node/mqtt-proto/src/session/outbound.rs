@@ -83,6 +83,14 @@ pub struct Inflight {
     pub(super) dup: bool,
 }
 
+impl Inflight {
+    /// Notes that its PUBLISH is being written: the next is a DUP. Returns whether this one is.
+    #[inline]
+    pub fn note_publishing(&mut self) -> bool {
+        std::mem::replace(&mut self.dup, true)
+    }
+}
+
 /// What waits for older logs of the session to be imported. What is in flight never does: the client
 /// has seen it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -194,11 +202,11 @@ impl Outbound {
             && !self.is_filling()
     }
 
-    /// Gives an entry its packet id at once: [nothing waits](Self::is_clear).
+    /// Gives an entry its packet id at once: [nothing waits](Self::is_clear). The caller sends it.
     ///
     /// # Errors
     /// There is no room, or no identifier is free; the entry is given back.
-    pub fn assign(&mut self, entry: Entry) -> Result<PacketId, Entry> {
+    pub fn assign(&mut self, entry: Entry) -> Result<(PacketId, &mut Inflight), Entry> {
         let bytes = entry.message.queue_bytes();
         let last = self.inflight.last_order();
         if self.bytes + bytes > self.limits.bytes_max || last.is_some_and(|last| last > entry.order)
@@ -209,10 +217,9 @@ impl Outbound {
             return Err(entry);
         };
         self.bytes += bytes;
-        let state = InflightState::Published;
-        self.inflight.insert(id, Inflight { entry, state, sent: true, dup: false });
         self.outstanding += 1;
-        Ok(id)
+        let state = InflightState::Published;
+        Ok((id, self.inflight.push(id, Inflight { entry, state, sent: true, dup: false })))
     }
 
     /// Whether half of what may be owed is.
@@ -344,16 +351,16 @@ impl Outbound {
         if inflight.state != InflightState::Published || !inflight.sent {
             return None;
         }
-        Some(std::mem::replace(&mut inflight.dup, true))
+        Some(inflight.note_publishing())
     }
 
     /// PUBACK: the settled entry, or `None` if no QoS 1 message with this id was published.
     pub fn handle_puback(&mut self, id: PacketId) -> Option<Entry> {
-        let inflight = self.inflight.get(id)?;
-        let due = inflight.entry.qos == QoS::AtLeastOnce
-            && inflight.state == InflightState::Published
-            && inflight.sent;
-        if due { self.settle(id) } else { None }
+        self.settle_if(id, |inflight| {
+            inflight.entry.qos == QoS::AtLeastOnce
+                && inflight.state == InflightState::Published
+                && inflight.sent
+        })
     }
 
     /// PUBREC, with whether its reason code is below 0x80.
@@ -378,8 +385,7 @@ impl Outbound {
 
     /// PUBCOMP: the settled entry, or `None` if no message with this id was released.
     pub fn handle_pubcomp(&mut self, id: PacketId) -> Option<Entry> {
-        let inflight = self.inflight.get(id)?;
-        if inflight.state == InflightState::Released { self.settle(id) } else { None }
+        self.settle_if(id, |inflight| inflight.state == InflightState::Released)
     }
 
     /// Removes everything, in order: in flight with packet id and state, then queued.
@@ -556,11 +562,22 @@ impl Outbound {
 
     fn settle(&mut self, id: PacketId) -> Option<Entry> {
         let inflight = self.inflight.remove(id)?;
+        Some(self.settled(inflight))
+    }
+
+    #[inline]
+    fn settle_if(&mut self, id: PacketId, due: impl FnOnce(&Inflight) -> bool) -> Option<Entry> {
+        let inflight = self.inflight.remove_if(id, due)?;
+        Some(self.settled(inflight))
+    }
+
+    #[inline]
+    fn settled(&mut self, inflight: Inflight) -> Entry {
         if inflight.sent {
             self.outstanding = self.outstanding.saturating_sub(1);
         }
         self.bytes -= inflight.entry.message.queue_bytes();
-        Some(inflight.entry)
+        inflight.entry
     }
 }
 
