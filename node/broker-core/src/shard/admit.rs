@@ -61,7 +61,8 @@ impl Shard {
             return false;
         }
         if self.config.terms.payload_format_checked
-            && publish.properties.payload_format_indicator == Some(true)
+            && publish.properties.as_deref().and_then(|sent| sent.payload_format_indicator)
+                == Some(true)
             && std::str::from_utf8(publish.payload).is_err()
         {
             self.refuse_payload(via, publish);

@@ -112,11 +112,12 @@ impl Shard {
             qos: publish.qos,
             retain: publish.retain,
             class: rules.class,
-            properties: KeptProperties::from(&publish.properties),
+            properties: publish.properties.as_deref().map(KeptProperties::from).unwrap_or_default(),
             payload: Bytes::copy_from_slice(publish.payload),
             stored: StoredReferences::default(),
         };
-        let expiry = publish.properties.message_expiry_interval;
+        let properties = publish.properties.as_deref();
+        let expiry = properties.and_then(|properties| properties.message_expiry_interval);
         let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.listener.promise));
         let Some(stored) = self.take_later(message, expiry, later.delay, now) else {
             return self.refuse_publish(via, no, publish, ReasonCode::QuotaExceeded, now);

@@ -2,7 +2,7 @@
 //! output. Nobody keeps such a message, so it has no name, no stamp and no copy of its own.
 
 use bytes::BytesMut;
-use verge_mqtt_proto::{Encode, InboundPublish, Publish, PublishProperties, QoS};
+use verge_mqtt_proto::{Encode, InboundPublish, Publish, QoS};
 
 use super::Shard;
 use super::connection::Conn;
@@ -44,7 +44,7 @@ impl Shard {
             retain: false,
             topic: topic.name.as_str(),
             packet_id: None,
-            properties: PublishProperties { topic_alias: None, ..inbound.properties.clone() },
+            properties: inbound.properties.as_deref().cloned().unwrap_or_default(),
             payload: inbound.payload,
         };
         let locals = &topic.matches.locals;

@@ -95,7 +95,8 @@ impl Shard {
         }
         let Some(session) = self.sessions.get(&no) else { return };
         let rules = topic.rules;
-        let expiry = publish.properties.message_expiry_interval;
+        let properties = publish.properties.as_deref();
+        let expiry = properties.and_then(|properties| properties.message_expiry_interval);
         let message = Arc::new(Message {
             id: self.shared.next_message_id(),
             publisher: self.authors.of(session).clone(),
@@ -105,16 +106,21 @@ impl Shard {
             qos: publish.qos,
             retain: publish.retain,
             class: rules.class,
-            properties: KeptProperties::from(&publish.properties),
+            properties: properties.map(KeptProperties::from).unwrap_or_default(),
             payload: Bytes::copy_from_slice(publish.payload),
             stored: StoredReferences::default(),
         });
         if message.retain && !self.admits_retained(via, publish.packet_id, &message, now) {
             return;
         }
-        let promise = rules.promise.or(self.conns.get(&via.conn).map(|conn| conn.listener.promise));
         let batch = &mut self.turn.batch;
         let plan = self.planner.plan_accepted(&topic, &message, served, now, batch);
+        // Without rows there is nothing to promise.
+        let mut promise = None;
+        if plan.stored || publish.qos == QoS::ExactlyOnce {
+            let conn = self.conns.get(&via.conn);
+            promise = rules.promise.or(conn.map(|conn| conn.listener.promise));
+        }
         if let Some(promise) = promise.filter(|_| plan.stored) {
             self.turn.promise(promise);
         }

@@ -89,8 +89,10 @@ pub struct InboundPublish<'a> {
     pub topic: ResolvedTopic<'a>,
     /// There exactly if QoS is above 0.
     pub packet_id: Option<PacketId>,
-    /// As received; the alias is done with.
-    pub properties: PublishProperties<'a>,
+    /// As received, but for the alias, which is done with; none if there are no others.
+    ///
+    /// Boxed: most messages have none, and are moved on without the room for them.
+    pub properties: Option<Box<PublishProperties<'a>>>,
     /// The message.
     pub payload: &'a [u8],
 }

@@ -472,6 +472,7 @@ impl Connection {
         Ok(Some((event, size)))
     }
 
+    #[inline]
     fn on_publish<'a>(&mut self, publish: Publish<'a>) -> Result<InboundPublish<'a>, CloseCause> {
         let publish = inbound_publish(publish, &mut self.aliases)?;
         if let Some(packet_id) = publish.packet_id
@@ -543,14 +544,15 @@ fn bare_ack<'a>(input: &[u8]) -> Option<Event<'a>> {
 }
 
 /// A PUBLISH with its topic, if a client may send it so.
+#[inline]
 fn inbound_publish<'a>(
-    publish: Publish<'a>,
+    mut publish: Publish<'a>,
     aliases: &mut InboundAliases,
 ) -> Result<InboundPublish<'a>, CloseCause> {
     if !publish.properties.subscription_ids.is_empty() {
         return Err(CloseCause::SubscriptionIdFromClient);
     }
-    let topic = match publish.properties.topic_alias {
+    let topic = match publish.properties.topic_alias.take() {
         Some(alias) if publish.topic.is_empty() => {
             ResolvedTopic::Aliased(Arc::clone(aliases.resolve(alias)?))
         }
@@ -566,7 +568,7 @@ fn inbound_publish<'a>(
         retain: publish.retain,
         topic,
         packet_id: publish.packet_id,
-        properties: publish.properties,
+        properties: (!publish.properties.is_empty()).then(|| Box::new(publish.properties)),
         payload: publish.payload,
     })
 }

@@ -540,6 +540,9 @@ fn describe(event: &Event<'_>) -> String {
         Event::Connect(connect) => format!("CONNECT {}", connect.client_id),
         Event::Publish(publish) => {
             assert_eq!(publish.topic.to_name().as_str(), &*publish.topic);
+            // An alias is done with, and what is not there has no room.
+            assert!(publish.properties.as_deref().is_none_or(|sent| sent.topic_alias.is_none()));
+            assert!(publish.properties.as_deref().is_none_or(|sent| !sent.is_empty()));
             format!("PUBLISH {}", publish.topic.as_str())
         }
         Event::Puback { packet_id, reason } => ack("PUBACK", *packet_id, *reason),
