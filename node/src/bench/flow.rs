@@ -243,7 +243,7 @@ impl Flow {
     fn due_at(&self, message: u64) -> u64 {
         let rate = self.exchange.rate.unwrap_or(1.0);
         let exact = (message as f64 * SEC as f64 / rate) as u64;
-        self.start + exact.div_ceil(TICK) * TICK
+        self.start.saturating_add(exact.div_ceil(TICK).saturating_mul(TICK))
     }
 
     fn list(&mut self, publisher: usize) {

@@ -478,9 +478,10 @@ impl Net {
                 self.open(client, now());
             }
             let at = now();
-            let begun = count - clients.len();
-            if begun - self.pending != settled {
-                (settled, last) = (begun - self.pending, at);
+            // What an earlier call gave up on may still be pending.
+            let answered = (count - clients.len()).saturating_sub(self.pending);
+            if answered != settled {
+                (settled, last) = (answered, at);
             }
             if settled == count || self.failed > failed + FAILURES_MAX {
                 return (last - start) as f64 / SEC as f64;
