@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::held::PATH;
 use super::poll::{MS, SEC, now};
 use crate::client::address::Scheme;
+use crate::demo::ports::Ports;
 
 /// How long a broker may take to listen.
 const START_SECS: u64 = 20;
@@ -146,6 +147,7 @@ pub(super) struct Broker {
     /// Where it speaks what else was asked for.
     pub(super) held: Option<SocketAddr>,
     child: Child,
+    _ports: Ports,
     /// Its files; they go with it.
     _dir: tempfile::TempDir,
 }
@@ -170,11 +172,12 @@ impl Broker {
         let failed = |error: io::Error| format!("{}: {error}", peer.name());
         let program = peer.program().ok_or_else(|| format!("{} is not installed", peer.name()))?;
         let dir = tempfile::tempdir().map_err(failed)?;
-        let addr = free_addr().map_err(failed)?;
-        let secure = free_addr().map_err(failed)?;
+        let mut ports = Ports::new();
+        let addr = ports.take().map_err(failed)?;
+        let secure = ports.take().map_err(failed)?;
         let tls = files.filter(|_| peer != Peer::Null);
         let mut args = arguments(peer, dir.path(), addr, secure, tls).map_err(failed)?;
-        let held = more.map(|scheme| Ok((scheme, free_addr()?))).transpose().map_err(failed)?;
+        let held = more.map(|scheme| Ok((scheme, ports.take()?))).transpose().map_err(failed)?;
         if let Some((scheme, addr)) = held {
             args.extend(["--listen".to_owned(), verge_url(scheme, addr)]);
         }
@@ -195,7 +198,7 @@ impl Broker {
             .spawn()
             .map_err(failed)?;
         let tls = tls.map(|_| secure);
-        let mut broker = Self { peer, addr, tls, held, child, _dir: dir };
+        let mut broker = Self { peer, addr, tls, held, child, _ports: ports, _dir: dir };
         broker.await_listener()?;
         Ok(broker)
     }
@@ -238,11 +241,6 @@ impl Drop for Broker {
 #[expect(clippy::disallowed_methods, reason = "the benchmark's own thread, which serves nobody")]
 pub(super) fn pause(nanos: u64) {
     std::thread::sleep(Duration::from_nanos(nanos));
-}
-
-/// An address nobody listens at, now.
-fn free_addr() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 /// Most connections of any workload, with room.

@@ -87,6 +87,7 @@ pub struct Cluster {
     pub ca: PathBuf,
     lake: PathBuf,
     programs: Programs,
+    _ports: Ports,
 }
 
 /// Addresses and folders, before anything runs.
@@ -149,7 +150,8 @@ impl Cluster {
         let cloud = draft.process(&programs.cloud, &reach, args);
 
         let ca = dev_ca.join("ca.pem");
-        Ok(Self { rsus, regional, cloud, sites: reaches, edge, relays, ca, lake, programs })
+        let _ports = draft.ports;
+        Ok(Self { rsus, regional, cloud, sites: reaches, edge, relays, ca, lake, programs, _ports })
     }
 
     /// Starts every node and waits until all serve.

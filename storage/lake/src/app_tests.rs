@@ -1,6 +1,7 @@
 //! Nodes and the cloud tier over real links and real tables, with crashes of the cloud in between.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -105,9 +106,16 @@ impl Place {
         self.0.join(name)
     }
 
+    /// Below the ports the kernel gives to others, so that it stays free while nobody listens.
     fn free_address(&self) -> SocketAddr {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.local_addr().unwrap()
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let place = std::process::id().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + (place % 2_000) as u16));
+            if std::net::UdpSocket::bind(address).is_ok() {
+                return address;
+            }
+        }
     }
 
     fn certified(&self, name: &str) -> IdentityFiles {

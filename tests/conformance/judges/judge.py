@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 GMQTT, AEDES, MQTTJS, PAHO, AIOMQTT, RUMQTTC = "0.8.0", "1.2.0", "5.16.0", "2.1.0", "2.5.1", "0.25.1"
+SCHEMES = ["tcp", "tls", "ws", "wss"]
 TRANSPORTS = ["tcp", "tcp, cut", "tls", "ws", "wss"]
 SECONDS_MAX = {"suite": 900, "case": 120}
 
@@ -49,12 +49,6 @@ def must(command, **more):
     return text
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 class Node:
     """A node with a listener of each transport, and what its clients trust."""
 
@@ -66,13 +60,13 @@ class Node:
         must([verge, "pki", "issue", "server", "localhost", "127.0.0.1", "--ca", home / "ca",
               "--out", home / "certs"], env=env)
         self.authority = str(home / "certs/ca.pem")
-        self.ports = {scheme: free_port() for scheme in ("tcp", "tls", "ws", "wss")}
         command = [verge, "run", "--node-id", "judged", "--data-dir", home / "data",
-                   "--admin", f"127.0.0.1:{free_port()}", "--set", "storage.promise=buffered",
+                   "--admin", "127.0.0.1:0", "--set", "storage.promise=buffered",
                    "--set", f"tls.cert={home}/certs/localhost.pem",
                    "--set", f"tls.key={home}/certs/localhost.key"]
-        for scheme, port in self.ports.items():
-            command += ["--listen", f"{scheme}://127.0.0.1:{port}"]
+        # Ports of the system's choice, so that nobody can have taken them: the ready line says which.
+        for scheme in SCHEMES:
+            command += ["--listen", f"{scheme}://127.0.0.1:0"]
         self.log = open(home / "log", "w")
         env = {k: v for k, v in os.environ.items() if not k.startswith("VERGE")} | env
         self.child = subprocess.Popen([str(part) for part in command], env=env, text=True,
@@ -80,6 +74,9 @@ class Node:
         line = self.child.stdout.readline()
         if not line.startswith("ready "):
             sys.exit(f"the node is not ready: {line}{(home / 'log').read_text()}")
+        listeners = re.search(r" listeners=(\S+)", line)[1]
+        found = (re.match(r"(\w+)://127\.0\.0\.1:(\d+)", url) for url in listeners.split(","))
+        self.ports = {url[1]: int(url[2]) for url in found}
         self.relays = []
 
     def relay(self, transport, *more):
