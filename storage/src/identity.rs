@@ -25,8 +25,19 @@ pub struct Identity {
     pub incarnation: Incarnation,
 }
 
-/// Checks whose directory `dir` is and counts the boot. Returns what to commit, synced, before the
-/// store is used. `get` reads rows of `meta`; `new_log_id` is used if the directory is new.
+/// What opening a directory comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Whose it is.
+    pub identity: Identity,
+    /// The earlier format whose rows are to be [migrated](crate::migrate), if they are of one.
+    pub migrate_from: Option<u32>,
+    /// What to commit after that, synced, before the store is used.
+    pub batch: Batch,
+}
+
+/// Checks whose directory `dir` is and counts the boot. `get` reads rows of `meta`; `new_log_id` is
+/// used if the directory is new.
 ///
 /// # Errors
 /// [`StoreError::WrongNode`], [`StoreError::NewerVersion`] and [`StoreError::Damaged`], each one
@@ -36,19 +47,21 @@ pub fn boot(
     node_id: &NodeId,
     new_log_id: u64,
     get: impl Fn(&[u8]) -> Result<Option<Bytes>, StoreError>,
-) -> Result<(Identity, Batch), StoreError> {
+) -> Result<Boot, StoreError> {
     let damaged = |detail: &str| StoreError::Damaged { dir: dir.into(), detail: detail.into() };
     let read = |key: MetaKey| get(&key.encode());
     let format = read(MetaKey::Format)?;
     let node = read(MetaKey::Node)?;
     let log_id = read(MetaKey::LogId)?;
     let boots = read(MetaKey::Boots)?;
+    let migrating = read(MetaKey::Migrating)?;
 
     let mut batch = Batch::new();
     let mut put = |key: MetaKey, value: &[u8]| {
         let value = Bytes::copy_from_slice(value);
         batch.push(Op::Put { family: Family::Meta, key: key.encode(), value });
     };
+    let mut migrate_from = None;
     let identity = match (format, node, log_id, boots) {
         (None, None, None, None) => {
             put(MetaKey::Format, &FORMAT.to_be_bytes());
@@ -62,6 +75,14 @@ pub fn boot(
             if found > FORMAT {
                 return Err(StoreError::NewerVersion { dir: dir.into(), found, known: FORMAT });
             }
+            let from = match migrating {
+                Some(from) => u32_of(&from).ok_or_else(|| damaged("unreadable format"))?,
+                None => found,
+            };
+            if from == 0 || from > found {
+                return Err(damaged("unreadable format"));
+            }
+            migrate_from = (from < FORMAT).then_some(from);
             let found: NodeId = node
                 .and_then(|node| std::str::from_utf8(&node).ok()?.parse().ok())
                 .ok_or_else(|| damaged("unreadable node id"))?;
@@ -83,7 +104,7 @@ pub fn boot(
         (None, ..) => return Err(damaged("no format")),
     };
     put(MetaKey::Boots, &identity.incarnation.to_be_bytes());
-    Ok((identity, batch))
+    Ok(Boot { identity, migrate_from, batch })
 }
 
 fn u32_of(bytes: &[u8]) -> Option<u32> {
@@ -104,7 +125,7 @@ mod tests {
 
     fn open(rows: &mut Rows, name: &str, log_id: u64) -> Result<Identity, StoreError> {
         let get = |key: &[u8]| Ok(rows.get(key).cloned());
-        let (identity, batch) = boot(Path::new("/d"), &node(name), log_id, get)?;
+        let Boot { identity, batch, .. } = boot(Path::new("/d"), &node(name), log_id, get)?;
         for op in batch.ops() {
             let Op::Put { key, value, .. } = op else { panic!("boot only puts, not {op:?}") };
             rows.insert(key.to_vec(), value.clone());
@@ -122,6 +143,26 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_an_earlier_format_and_those_on_their_way_are_to_be_migrated() {
+        let mut rows = Rows::new();
+        open(&mut rows, "a", 1).unwrap();
+        let from = |rows: &Rows| {
+            let get = |key: &[u8]| Ok(rows.get(key).cloned());
+            boot(Path::new("/d"), &node("a"), 2, get).unwrap().migrate_from
+        };
+        assert_eq!(from(&rows), None);
+        for earlier in crate::migrate::STEPS.iter().map(|step| step.to - 1) {
+            let bytes = Bytes::copy_from_slice(&earlier.to_be_bytes());
+            let mut old = rows.clone();
+            old.insert(b"format".to_vec(), bytes.clone());
+            assert_eq!(from(&old), Some(earlier));
+            let mut half = rows.clone();
+            half.insert(b"migrating".to_vec(), bytes);
+            assert_eq!(from(&half), Some(earlier), "of the present format by name only");
+        }
+    }
+
+    #[test]
     fn a_directory_that_is_not_ours_or_not_whole_is_refused_unchanged() {
         let mut good = Rows::new();
         open(&mut good, "a", 1).unwrap();
@@ -135,7 +176,8 @@ mod tests {
         };
         let table = [
             (with(b"node", Some(b"b")), "belongs to node 'b', not to 'a'"),
-            (with(b"format", Some(&[0, 0, 0, 2])), "has format 2, newer than format 1"),
+            (with(b"format", Some(&(FORMAT + 1).to_be_bytes())), "newer than format"),
+            (with(b"format", Some(&[0; 4])), "unreadable format"),
             (with(b"format", Some(&[2])), "unreadable format"),
             (with(b"format", None), "no format"),
             (with(b"node", Some(b"/")), "unreadable node id"),

@@ -25,6 +25,7 @@ pub mod identity;
 pub mod key;
 pub mod log;
 pub mod memory;
+pub mod migrate;
 pub mod promise;
 pub mod record;
 pub mod rows;

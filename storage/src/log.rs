@@ -165,9 +165,11 @@ impl LogTable {
                 self.load_trimmed(log, u64::from_be_bytes(trimmed));
                 Ok(())
             }
-            MetaKey::Boots | MetaKey::Format | MetaKey::LogId | MetaKey::Node => {
-                Err(corrupt(KeyError::NoName))
-            }
+            MetaKey::Boots
+            | MetaKey::Format
+            | MetaKey::LogId
+            | MetaKey::Migrating
+            | MetaKey::Node => Err(corrupt(KeyError::NoName)),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::family::Family;
 use crate::identity::{self, Identity};
 use crate::key::{KeyRange, MetaKey};
 use crate::log::{LogBounds, LogKey, LogTable, WriteSink};
+use crate::migrate;
 use crate::store::{Committed, FamilySize, SCAN_BYTES_MAX, SCAN_ROWS_MAX, ScanPage, Store};
 
 /// Commits that may wait for the disk: an operating system writes back what is old.
@@ -136,13 +137,21 @@ impl MemoryStore {
     /// The disk is another node's, or damaged.
     pub fn open(disk: MemoryDisk, node_id: &NodeId, log_id: u64) -> Result<Self, StoreError> {
         let get = |key: &[u8]| Ok(disk.family(Family::Meta).get(key).cloned());
-        let (identity, boot) = identity::boot(Path::new("(memory)"), node_id, log_id, get)?;
+        let boot = identity::boot(Path::new("(memory)"), node_id, log_id, get)?;
+        let store = Self::on(disk, boot.identity)?;
+        if let Some(from) = boot.migrate_from {
+            migrate::run(&store, from, migrate::STEPS, &mut |_| {})?;
+        }
+        store.commit(&[boot.batch], true)?;
+        Ok(store)
+    }
+
+    /// A store on `disk` as it is.
+    pub(crate) fn on(disk: MemoryDisk, identity: Identity) -> Result<Self, StoreError> {
         let logs = logs_of(&disk)?;
         let state =
             RwLock::new(State { synced: disk.clone(), written: disk, logs, ..State::default() });
-        let store = Self { identity, state };
-        store.commit(&[boot], true)?;
-        Ok(store)
+        Ok(Self { identity, state })
     }
 
     /// What would survive if the node ended now.

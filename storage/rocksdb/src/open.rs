@@ -7,6 +7,7 @@ use rocksdb::{DB, DBRecoveryMode, LogLevel, Options};
 use verge_model::NodeId;
 use verge_storage::key::MetaKey;
 use verge_storage::log::LogTable;
+use verge_storage::migrate::{self, Progress};
 use verge_storage::{Family, Key, KeyRange, LogKey, Store, StoreError, identity};
 
 use crate::store::RocksStore;
@@ -73,12 +74,26 @@ impl RocksStore {
         let db = DB::open_cf_descriptors(&options(config), dir, families)
             .map_err(|error| error::open(&error, dir))?;
         let get = |key: &[u8]| get_meta(&db, key);
-        let (identity, boot) = identity::boot(dir, node_id, new_log_id, get)?;
+        let boot = identity::boot(dir, node_id, new_log_id, get)?;
         let logs = load_logs(&db)?;
-        let store = Self::new(db, identity, logs);
-        store.commit(&[boot], true)?;
+        let store = Self::new(db, boot.identity, logs);
+        if let Some(from) = boot.migrate_from {
+            migrate_rows(&store, dir, from)?;
+        }
+        store.commit(&[boot.batch], true)?;
         Ok(store)
     }
+}
+
+/// Makes rows of an earlier format those of this version. Nobody is served meanwhile, so the log
+/// says how far it is.
+fn migrate_rows(store: &RocksStore, dir: &Path, from: u32) -> Result<(), StoreError> {
+    let dir = dir.display().to_string();
+    tracing::info!(dir, from, to = identity::FORMAT, "stored rows are of an earlier format");
+    let mut report = |progress: &Progress| tracing::info!(%progress, "migrating stored rows");
+    migrate::run(store, from, migrate::STEPS, &mut report)?;
+    tracing::info!(dir, to = identity::FORMAT, "stored rows are migrated");
+    Ok(())
 }
 
 fn options(config: &Config) -> Options {

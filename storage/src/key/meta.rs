@@ -1,7 +1,7 @@
 //! `meta`: what the data directory is, by name.
 //!
 //! ```text
-//! "format" │ "node" │ "log_id" │ "boots"
+//! "format" │ "node" │ "log_id" │ "boots" │ "migrating"
 //! "trimmed/" log: family u8, then the log's prefix in that family
 //! ```
 
@@ -13,6 +13,7 @@ const FORMAT: &[u8] = b"format";
 const NODE: &[u8] = b"node";
 const LOG_ID: &[u8] = b"log_id";
 const BOOTS: &[u8] = b"boots";
+const MIGRATING: &[u8] = b"migrating";
 const TRIMMED: &[u8] = b"trimmed/";
 
 /// The key of a fact about the data directory. Values: numbers big-endian, names as UTF-8.
@@ -24,6 +25,9 @@ pub enum MetaKey {
     Format,
     /// The directory's log id, u64.
     LogId,
+    /// The format whose rows are being changed to those of [`MetaKey::Format`], u32; absent but
+    /// during a migration.
+    Migrating,
     /// The node's id.
     Node,
     /// The last sequence ever trimmed from a log, u64.
@@ -46,6 +50,7 @@ impl Key for MetaKey {
             Self::Boots => KeyBuf::from_slice(BOOTS),
             Self::Format => KeyBuf::from_slice(FORMAT),
             Self::LogId => KeyBuf::from_slice(LOG_ID),
+            Self::Migrating => KeyBuf::from_slice(MIGRATING),
             Self::Node => KeyBuf::from_slice(NODE),
             Self::Trimmed(log) => {
                 let mut out = KeyBuf::from_slice(TRIMMED);
@@ -61,6 +66,7 @@ impl Key for MetaKey {
             BOOTS => Ok(Self::Boots),
             FORMAT => Ok(Self::Format),
             LOG_ID => Ok(Self::LogId),
+            MIGRATING => Ok(Self::Migrating),
             NODE => Ok(Self::Node),
             _ => {
                 let log = bytes.strip_prefix(TRIMMED).ok_or(KeyError::NoName)?;
@@ -86,6 +92,7 @@ mod tests {
             MetaKey::Boots,
             MetaKey::Format,
             MetaKey::LogId,
+            MetaKey::Migrating,
             MetaKey::Node,
             MetaKey::Trimmed(forward(1, Class::Bulk)),
             MetaKey::Trimmed(forward(2, Class::Safety)),
