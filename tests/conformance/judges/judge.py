@@ -21,8 +21,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 GMQTT, AEDES, MQTTJS, PAHO, AIOMQTT, RUMQTTC = "0.8.0", "1.2.0", "5.16.0", "2.1.0", "2.5.1", "0.25.1"
-SCHEMES = ["tcp", "tls", "ws", "wss"]
-TRANSPORTS = ["tcp", "tcp, cut", "tls", "ws", "wss"]
+# As tests/processes/quic.rs has it.
+AIOQUIC = "1.7.2"
+SCHEMES = ["tcp", "tls", "ws", "wss", "quic"]
+TRANSPORTS = ["tcp", "tcp, cut", "tls", "ws", "wss", "quic"]
 SECONDS_MAX = {"suite": 900, "case": 120}
 
 
@@ -79,9 +81,12 @@ class Node:
         self.ports = {url[1]: int(url[2]) for url in found}
         self.relays = []
 
-    def relay(self, transport, *more):
+    def relay(self, cache, transport, *more):
         """A port of plain TCP that leads to a listener."""
-        command = [sys.executable, HERE / "relay.py", transport, "127.0.0.1",
+        python = sys.executable
+        if transport == "quic":
+            python = cache.python(f"aioquic-{AIOQUIC}", f"aioquic=={AIOQUIC}")
+        command = [python, HERE / "relay.py", transport, "127.0.0.1",
                    self.ports[transport], "--ca", self.authority, *more]
         relay = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True,
                                  stderr=self.log)
@@ -339,7 +344,7 @@ def judge(verge, cache, name, transport):
             cases = function(cache, transport, node.ports[transport], node.authority)
         else:
             scheme, _, cut = transport.partition(", ")
-            port = node.relay(scheme, *["--cut"] * bool(cut))
+            port = node.relay(cache, scheme, *["--cut"] * bool(cut))
             cases = function(cache, "tcp", port, "") if own or function is paho else function(cache, port)
         waived = waivers().get(name, {})
         counts, notes = [0, 0, 0], []
