@@ -43,6 +43,19 @@ pub(super) fn filling(payload_bytes: usize) -> Vec<u8> {
     (0..count).map(|at| (at * 197 + 11) as u8).collect()
 }
 
+/// Bytes that no compression makes smaller, another sequence for each name.
+pub(super) fn fill_with_noise(header: Header, bytes: &mut [u8]) {
+    let name = u64::from(header.run) << 32 | u64::from(header.publisher);
+    let mut state = name ^ header.seq.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    for chunk in bytes.chunks_mut(8) {
+        // splitmix64
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        chunk.copy_from_slice(&(mixed ^ mixed >> 31).to_be_bytes()[..chunk.len()]);
+    }
+}
+
 /// What an arrival is to its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {

@@ -4,7 +4,7 @@
 //! ```text
 //!  suite ─▶ peers: Verge, null, Mosquitto, rumqttd, rmqttd        started and stopped here
 //!    │
-//!    └─▶ run (exchanges) · conns · subs · store ─▶ flow on net: one thread, epoll, decoded in place
+//!    └─▶ run (exchanges) · conns · subs · store · durable · crowd ─▶ flow on net: one thread, epoll, decoded in place
 //!                                                   │
 //!                        table · JSON · SVG · page ◀─┘
 //! ```
@@ -15,15 +15,20 @@
 //! | `message`, `histogram`, `procfs` | the books, the latencies, what processes used |
 //! | `flow`, `run` | publishers and subscribers, closed and open loop |
 //! | `conns`, `held`, `subs`, `store` | connections, subscriptions, what is kept |
+//! | `durable`, `live`, `crowd` | what is kept on disk: stored and drained, beside live traffic, for very many, over a restart |
 //! | `null` | the broker that does nothing else, as the limit |
-//! | `peers`, `work`, `suite` | who is compared, by what, in which order |
-//! | `report`, `svg`, `page` | what came out |
+//! | `peers`, `settings`, `work`, `suite` | who is compared, told what, by what, in which order |
+//! | `figures`, `report`, `svg`, `page` | what came out |
 
 mod conn;
 mod conns;
+mod crowd;
+mod durable;
+mod figures;
 mod flow;
 mod held;
 mod histogram;
+mod live;
 mod message;
 mod net;
 mod null;
@@ -33,6 +38,7 @@ mod poll;
 mod procfs;
 mod report;
 mod run;
+mod settings;
 mod store;
 mod subs;
 mod suite;
@@ -77,7 +83,7 @@ struct SuiteArgs {
     /// Only work whose name contains one of these
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     only: Vec<String>,
-    /// Two minutes instead of an hour
+    /// Some minutes instead of hours
     #[arg(long)]
     quick: bool,
     /// Rounds over all brokers; medians are told

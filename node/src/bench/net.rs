@@ -77,6 +77,8 @@ pub(super) struct Net {
     pub(super) pending: usize,
     pub(super) ready: usize,
     pub(super) failed: u64,
+    /// Connections whose session was there.
+    pub(super) resumed: u64,
     /// Why the first connection failed.
     pub(super) error: Option<String>,
     /// From when a connection was due to its CONNACK.
@@ -111,6 +113,7 @@ impl Net {
             pending: 0,
             ready: 0,
             failed: 0,
+            resumed: 0,
             error: None,
             connack: Histogram::default(),
             poller: Poller::new()?,
@@ -417,6 +420,7 @@ impl Net {
                 return Err(format!("CONNACK: {}", connack.reason.name()));
             }
             conn.receive_maximum = connack.properties.receive_maximum.unwrap_or(u16::MAX);
+            self.resumed += u64::from(connack.session_present);
             self.connack.record(at.saturating_sub(conn.started));
             if let Some(wants) = conn.wants.take() {
                 conn.state = State::Subscribing;

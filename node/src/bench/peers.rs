@@ -1,20 +1,24 @@
-//! The brokers that are compared: found or installed, configured so that limits, logs and disks do
-//! not decide, started and stopped.
+//! The brokers that are compared: found or installed, started, stopped and started again.
 
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::held::PATH;
+use verge_storage::Promise;
+
 use super::poll::{MS, SEC, now};
+use super::settings::{Wanted, arguments, verge_url};
 use crate::client::address::Scheme;
 use crate::demo::ports::Ports;
 
 /// How long a broker may take to listen.
 const START_SECS: u64 = 20;
+/// How long one with much to read may take to listen again, or with much to write to end.
+const RESTART_SECS: u64 = 300;
 /// rumqttd's version.
 const RUMQTTD: &str = "0.20.0";
 /// rmqttd's version.
@@ -51,6 +55,11 @@ impl Peer {
     /// Whether it is another project's broker.
     pub(super) const fn is_other(self) -> bool {
         matches!(self, Self::Mosquitto | Self::Rumqttd | Self::Rmqttd)
+    }
+
+    /// Whether it can keep sessions over a restart.
+    pub(super) const fn is_durable(self) -> bool {
+        matches!(self, Self::Verge | Self::Mosquitto | Self::Rmqttd)
     }
 
     /// Its program, if it is there.
@@ -138,6 +147,15 @@ fn cargo(name: &str, version: &str, locked: bool) -> Command {
     command
 }
 
+/// How a broker is to be, beyond what all are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Manner {
+    /// A listener of Verge beside those that every workload has.
+    pub(super) scheme: Option<Scheme>,
+    /// What it promises for what it keeps; none for its usual way.
+    pub(super) promise: Option<Promise>,
+}
+
 /// A broker that serves.
 pub(super) struct Broker {
     pub(super) peer: Peer,
@@ -146,10 +164,12 @@ pub(super) struct Broker {
     pub(super) tls: Option<SocketAddr>,
     /// Where it speaks what else was asked for.
     pub(super) held: Option<SocketAddr>,
+    program: PathBuf,
+    args: Vec<String>,
     child: Child,
     _ports: Ports,
     /// Its files; they go with it.
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// Certificate and key of a server on loopback, PEM.
@@ -167,7 +187,7 @@ impl Broker {
     pub(super) fn start(
         peer: Peer,
         files: Option<&ServerFiles>,
-        more: Option<Scheme>,
+        manner: Manner,
     ) -> Result<Self, String> {
         let failed = |error: io::Error| format!("{}: {error}", peer.name());
         let program = peer.program().ok_or_else(|| format!("{} is not installed", peer.name()))?;
@@ -176,31 +196,61 @@ impl Broker {
         let addr = ports.take().map_err(failed)?;
         let secure = ports.take().map_err(failed)?;
         let tls = files.filter(|_| peer != Peer::Null);
-        let mut args = arguments(peer, dir.path(), addr, secure, tls).map_err(failed)?;
-        let held = more.map(|scheme| Ok((scheme, ports.take()?))).transpose().map_err(failed)?;
+        let wanted = Wanted { dir: dir.path(), addr, secure, tls, promise: manner.promise };
+        let mut args = arguments(peer, &wanted).map_err(failed)?;
+        let held = manner.scheme.map(|scheme| Ok((scheme, ports.take()?)));
+        let held = held.transpose().map_err(failed)?;
         if let Some((scheme, addr)) = held {
             args.extend(["--listen".to_owned(), verge_url(scheme, addr)]);
         }
         let held = held.map(|(_, addr)| addr);
-        let log = fs::File::create(dir.path().join("log")).map_err(failed)?;
-        let mut command = Command::new(program);
-        for (key, _) in std::env::vars_os() {
-            if key.to_string_lossy().starts_with("VERGE") {
-                command.env_remove(key);
-            }
-        }
-        let child = command
-            .args(args)
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(failed)?)
-            .stderr(log)
-            .spawn()
-            .map_err(failed)?;
+        let child = spawn(&program, &args, dir.path()).map_err(failed)?;
         let tls = tls.map(|_| secure);
-        let mut broker = Self { peer, addr, tls, held, child, _ports: ports, _dir: dir };
-        broker.await_listener()?;
+        let mut broker = Self { peer, addr, tls, held, program, args, child, _ports: ports, dir };
+        broker.await_listener(START_SECS)?;
         Ok(broker)
+    }
+
+    /// Ends it, asked to or as a crash would.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub(super) fn stop(&mut self, asked: bool) -> Result<(), String> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let signal = match asked {
+            true => rustix::process::Signal::Term,
+            false => rustix::process::Signal::Kill,
+        };
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", self.peer.name());
+        rustix::process::kill_process(pid, signal).map_err(|error| failed(&error))?;
+        let end = now() + RESTART_SECS * SEC;
+        while now() < end {
+            if self.child.try_wait().map_err(|error| failed(&error))?.is_some() {
+                return Ok(());
+            }
+            pause(MS);
+        }
+        Err(failed(&format!("does not end within {RESTART_SECS} s")))
+    }
+
+    /// Starts it again on what it has kept. The nanoseconds until it accepts connections; Verge's
+    /// until it says that it is ready.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) fn resume(&mut self) -> Result<u64, String> {
+        let start = now();
+        let spawned = spawn(&self.program, &self.args, self.dir.path());
+        self.child = spawned.map_err(|error| format!("{}: {error}", self.peer.name()))?;
+        self.await_listener(RESTART_SECS)?;
+        let log = self.dir.path().join("log");
+        while self.peer == Peer::Verge && now() < start + RESTART_SECS * SEC {
+            if fs::read_to_string(&log).unwrap_or_default().contains("ready ") {
+                break;
+            }
+            pause(MS / 2);
+        }
+        Ok(now() - start)
     }
 
     /// Its processes.
@@ -208,12 +258,29 @@ impl Broker {
         [self.child.id()]
     }
 
-    fn await_listener(&mut self) -> Result<(), String> {
-        let end = now() + START_SECS * SEC;
+    /// Bytes of its files.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        let mut folders = vec![self.dir.path().to_owned()];
+        let mut sum = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(about) if about.is_dir() => folders.push(entry.path()),
+                    // Space that is taken ahead and not used is not counted.
+                    Ok(about) => sum += about.len().min(about.blocks() * 512),
+                    Err(_) => {}
+                }
+            }
+        }
+        sum
+    }
+
+    fn await_listener(&mut self, secs: u64) -> Result<(), String> {
+        let end = now() + secs * SEC;
         let wanted: Vec<_> = std::iter::once(self.addr).chain(self.tls).collect();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                let log = fs::read_to_string(self._dir.path().join("log")).unwrap_or_default();
+                let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
                 let tail: Vec<_> = log.lines().rev().take(3).collect();
                 return Err(format!("{} ended at start ({status}): {tail:?}", self.peer.name()));
             }
@@ -222,11 +289,24 @@ impl Broker {
                 return Ok(());
             }
             if now() > end {
-                return Err(format!("{} does not listen after {START_SECS} s", self.peer.name()));
+                return Err(format!("{} does not listen after {secs} s", self.peer.name()));
             }
-            pause(50 * MS);
+            pause(MS);
         }
     }
+}
+
+/// Starts a program in its folder; its log begins anew.
+fn spawn(program: &Path, args: &[String], dir: &Path) -> io::Result<Child> {
+    let log = fs::File::create(dir.join("log"))?;
+    let mut command = Command::new(program);
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("VERGE") {
+            command.env_remove(key);
+        }
+    }
+    let command = command.args(args).current_dir(dir).stdin(Stdio::null());
+    command.stdout(log.try_clone()?).stderr(log).spawn()
 }
 
 impl Drop for Broker {
@@ -241,136 +321,4 @@ impl Drop for Broker {
 #[expect(clippy::disallowed_methods, reason = "the benchmark's own thread, which serves nobody")]
 pub(super) fn pause(nanos: u64) {
     std::thread::sleep(Duration::from_nanos(nanos));
-}
-
-/// Most connections of any workload, with room.
-const CONNECTIONS_MAX: usize = 100_000;
-
-fn arguments(
-    peer: Peer,
-    dir: &Path,
-    addr: SocketAddr,
-    secure: SocketAddr,
-    tls: Option<&ServerFiles>,
-) -> io::Result<Vec<String>> {
-    let file = dir.join("config.toml");
-    let path = file.to_string_lossy().into_owned();
-    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    Ok(match peer {
-        Peer::Null => owned(&["bench", "null", "--listen", &addr.to_string()]),
-        Peer::Verge => {
-            let (tcp, tls_url) = (format!("tcp://{addr}"), format!("tls://{secure}"));
-            let mut args = owned(&["run", "--listen", &tcp, "--admin", "127.0.0.1:0"]);
-            if let Some(files) = tls {
-                let cert = format!("tls.cert={}", files.cert.display());
-                let key = format!("tls.key={}", files.key.display());
-                args.extend(owned(&["--listen", &tls_url, "--set", &cert, "--set", &key]));
-            }
-            for setting in VERGE_SETTINGS {
-                args.extend(owned(&["--set", setting]));
-            }
-            args
-        }
-        Peer::Mosquitto => {
-            let mut text = format!(
-                "allow_anonymous true\npersistence false\nlog_type error\n\
-                 max_queued_messages 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n\
-                 listener {} 127.0.0.1\n",
-                addr.port()
-            );
-            if let Some(files) = tls {
-                text += &format!(
-                    "listener {} 127.0.0.1\ncertfile {}\nkeyfile {}\n",
-                    secure.port(),
-                    files.cert.display(),
-                    files.key.display()
-                );
-            }
-            fs::write(&file, text)?;
-            let mut args = owned(&["-c", &path]);
-            if rustix::process::geteuid().is_root() {
-                // It would give up root, and with it the files of this run.
-                fs::write(&file, format!("user root\n{}", fs::read_to_string(&file)?))?;
-            }
-            args.shrink_to_fit();
-            args
-        }
-        Peer::Rumqttd => {
-            fs::write(&file, rumqttd_config(addr, secure, tls))?;
-            owned(&["-c", &path, "-q"])
-        }
-        Peer::Rmqttd => {
-            fs::write(&file, rmqttd_config(dir, addr, secure, tls))?;
-            owned(&["-f", &path])
-        }
-    })
-}
-
-/// One more listener of Verge.
-fn verge_url(scheme: Scheme, addr: SocketAddr) -> String {
-    match scheme {
-        Scheme::Tcp => format!("tcp://{addr}"),
-        Scheme::Tls => format!("tls://{addr}"),
-        Scheme::Quic => format!("quic://{addr}"),
-        Scheme::Ws => format!("ws://{addr}{PATH}"),
-        Scheme::Wss => format!("wss://{addr}{PATH}"),
-    }
-}
-
-/// What the work needs, beyond Verge's defaults.
-const VERGE_SETTINGS: [&str; 4] = [
-    "session.inflight_max=1000",
-    "session.receive_maximum=1000",
-    "queue.messages_max=1000000",
-    "queue.bytes_max=1073741824",
-];
-
-fn rumqttd_config(addr: SocketAddr, secure: SocketAddr, tls: Option<&ServerFiles>) -> String {
-    let server = |kind: &str, name: &str, addr: SocketAddr, more: &str| {
-        format!(
-            "[{kind}.{name}]\nname = \"{name}\"\nlisten = \"{addr}\"\nnext_connection_delay_ms = 0\n\
-             [{kind}.{name}.connections]\nconnection_timeout_ms = 60000\n\
-             max_payload_size = 1048576\nmax_inflight_count = 1000\ndynamic_filters = true\n{more}"
-        )
-    };
-    let mut text = format!(
-        "id = 0\n[router]\nid = 0\nmax_connections = {CONNECTIONS_MAX}\n\
-         max_outgoing_packet_count = 1000\nmax_segment_size = 104857600\nmax_segment_count = 10\n"
-    );
-    text += &server("v4", "tcp", addr, "");
-    if let Some(files) = tls {
-        let (cert, key) = (files.cert.display(), files.key.display());
-        let more = format!("[v4.tls.tls]\ncertpath = \"{cert}\"\nkeypath = \"{key}\"\n");
-        text += &server("v4", "tls", secure, &more);
-    }
-    text
-}
-
-fn rmqttd_config(
-    dir: &Path,
-    addr: SocketAddr,
-    secure: SocketAddr,
-    tls: Option<&ServerFiles>,
-) -> String {
-    let limits = format!(
-        "max_connections = {CONNECTIONS_MAX}\nmax_handshaking_limit = 10000\nallow_anonymous = true\n\
-         max_inflight = 1000\nmax_mqueue_len = 1000000\nmqueue_rate_limit = \"10000000,1s\"\n\
-         max_packet_size = \"2m\"\nmax_subscriptions = 0\nnodelay = true\n\
-         session_expiry_interval = \"2h\"\n"
-    );
-    let mut text = format!(
-        "[node]\nid = 1\n[node.busy]\ncheck_enable = false\n[plugins]\ndir = \"{0}\"\ndefault_startups = []\n\
-         [log]\nto = \"off\"\nlevel = \"error\"\ndir = \"{0}\"\nfile = \"rmqtt.log\"\n\
-         [rpc]\nserver_addr = \"127.0.0.1:0\"\n\
-         [listener.tcp.external]\naddr = \"{addr}\"\n{limits}",
-        dir.display()
-    );
-    if let Some(files) = tls {
-        text += &format!(
-            "[listener.tls.external]\naddr = \"{secure}\"\ncert = \"{}\"\nkey = \"{}\"\n{limits}",
-            files.cert.display(),
-            files.key.display()
-        );
-    }
-    text
 }

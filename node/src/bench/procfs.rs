@@ -38,6 +38,17 @@ pub(super) fn resident_bytes(pids: &[u32]) -> u64 {
     pids.iter().map(|pid| status_bytes(&read(&format!("/proc/{pid}/status")), "VmRSS:")).sum()
 }
 
+/// Bytes these processes have caused to be written to disk, dirty pages included.
+/// (`write_bytes` of proc_pid_io(5))
+pub(super) fn written_bytes(pids: &[u32]) -> u64 {
+    let of = |pid: &u32| {
+        let io = read(&format!("/proc/{pid}/io"));
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+        line.and_then(|rest| rest.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    pids.iter().map(of).sum()
+}
+
 /// Processor time all processes of the machine have used, in seconds.
 pub(super) fn machine_cpu_secs() -> f64 {
     let stat = read("/proc/stat");

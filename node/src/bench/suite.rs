@@ -4,15 +4,21 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use super::conns::{self, Connected, Security};
+use super::conns::{self, Security};
+use super::crowd;
+use super::durable::{self, Watched};
+use super::figures::{
+    churn_figures, durable_figures, exchange_figures, fan_figures, held_figures, idle_figures,
+    kept_figures, restart_figures, subscribe_figures,
+};
 use super::flow::{Exchange, Shape};
 use super::held;
 use super::net::Target;
-use super::peers::{Broker, Peer, ServerFiles};
+use super::peers::{Broker, Manner, Peer, ServerFiles};
 use super::report::{Figures, Point, Results};
 use super::run::{self, Outcome, Timing};
-use super::store::{self, Kept};
-use super::subs::{self, Subscribed};
+use super::store;
+use super::subs;
 use super::work::{Kind, Work};
 
 /// What is compared, and how.
@@ -67,8 +73,12 @@ impl Suite {
         if matches!(work.kind, Kind::Held(..)) && peer != Peer::Verge {
             return Ok(None);
         }
-        let scheme = if let Kind::Held(scheme, _) = work.kind { Some(scheme) } else { None };
-        let broker = Broker::start(peer, self.files.as_ref(), scheme)?;
+        if let Kind::Restart { .. } = work.kind
+            && !peer.is_durable()
+        {
+            return Ok(None);
+        }
+        let broker = Broker::start(peer, self.files.as_ref(), work.kind.manner())?;
         let (pids, plain) = (broker.pids(), self.plain(&broker));
         let secured = |security| conns::target(&broker, security, &self.tls);
         let figures = match &work.kind {
@@ -89,6 +99,22 @@ impl Suite {
             Kind::Subscribe { filters, wildcards } => {
                 subs::subscribe(&plain, *filters, *wildcards, &pids)
                     .map(|found| Some(subscribe_figures(&found)))
+            }
+            Kind::Durable { count, live, .. } => {
+                let disk_bytes = || broker.disk_bytes();
+                let watched = Watched { target: &plain, pids: &pids, disk_bytes: &disk_bytes };
+                match live {
+                    true => durable::run_beside_live(&watched, *count),
+                    false => durable::run(&watched, *count, self.timing.seconds, None),
+                }
+                .map(|found| Some(durable_figures(&found)))
+            }
+            Kind::Fan { sessions } => {
+                crowd::fan(&broker, &plain, *sessions).map(|found| Some(fan_figures(&found)))
+            }
+            Kind::Restart { sessions } => {
+                return crowd::restart(broker, &plain, *sessions)
+                    .map(|found| Some(restart_figures(&found)));
             }
             Kind::Retained { count } => {
                 store::retained(&plain, *count, 256, &pids).map(|found| Some(kept_figures(&found)))
@@ -141,7 +167,7 @@ impl Suite {
     }
 
     fn sweep_one(&self, exchange: &Exchange, peer: Peer) -> Result<Vec<Point>, String> {
-        let broker = Broker::start(peer, None, None)?;
+        let broker = Broker::start(peer, None, Manner::default())?;
         let (target, pids) = (self.plain(&broker), broker.pids());
         let measure = |exchange: &Exchange| {
             run::exchange(exchange, self.timing, &target, &pids).map_err(|error| error.to_string())
@@ -169,85 +195,4 @@ fn published(exchange: &Exchange, outcome: &Outcome) -> f64 {
         Shape::FanIn | Shape::FanOut => exchange.subscribers,
     };
     outcome.rate / fan as f64
-}
-
-fn exchange_figures(fast: &Outcome, slow: &Outcome) -> Figures {
-    let faults = [&fast.counts, &slow.counts].map(|counts| {
-        counts.lost + counts.doubled + counts.corrupt + counts.reordered + counts.bad_acks
-    });
-    let mut notes = fast.notes.clone();
-    notes.extend(slow.notes.iter().map(|note| format!("at half rate: {note}")));
-    Figures {
-        values: vec![
-            ("CPU s/M delivered", fast.cpu),
-            ("delivered/s", Some(fast.rate)),
-            ("p50 ms at half rate", slow.p50_ms),
-            ("p99 ms at half rate", slow.p99_ms),
-            ("CPU s/M at half rate", slow.cpu),
-        ],
-        faults: faults.iter().sum(),
-        notes,
-    }
-}
-
-fn idle_figures(found: &Connected) -> Figures {
-    Figures {
-        values: vec![
-            ("bytes/connection", Some(found.bytes_each)),
-            ("connections/s", Some(found.rate)),
-            ("CPU s/1000", Some(found.cpu_per_thousand)),
-            ("p99 ms", found.p99_ms),
-        ],
-        faults: found.failed,
-        notes: Vec::new(),
-    }
-}
-
-fn held_figures(found: &Connected) -> Figures {
-    let mut figures = idle_figures(found);
-    figures.values.push(("messages returned", Some(found.exchanged as f64)));
-    figures
-}
-
-fn churn_figures(found: &Connected) -> Figures {
-    Figures {
-        values: vec![
-            ("CPU s/1000", Some(found.cpu_per_thousand)),
-            ("connections/s", Some(found.rate)),
-            ("p99 ms", found.p99_ms),
-            ("resumed", Some(found.resumed_share)),
-        ],
-        faults: found.failed,
-        notes: Vec::new(),
-    }
-}
-
-fn subscribe_figures(found: &Subscribed) -> Figures {
-    Figures {
-        values: vec![
-            ("CPU us/subscribe", Some(found.subscribe_cpu_us)),
-            ("subscribes/s", Some(found.subscribe_rate)),
-            ("CPU us/match", Some(found.match_cpu_us)),
-            ("matches/s", Some(found.match_rate)),
-            ("CPU us/unsubscribe", Some(found.unsubscribe_cpu_us)),
-            ("unsubscribes/s", Some(found.unsubscribe_rate)),
-            ("bytes/filter", Some(found.bytes_each)),
-        ],
-        faults: found.missing,
-        notes: Vec::new(),
-    }
-}
-
-fn kept_figures(found: &Kept) -> Figures {
-    Figures {
-        values: vec![
-            ("CPU us/stored", Some(found.store_cpu_us)),
-            ("stored/s", Some(found.store_rate)),
-            ("CPU us/drained", Some(found.drain_cpu_us)),
-            ("drained/s", Some(found.drain_rate)),
-            ("bytes/message", Some(found.bytes_each)),
-        ],
-        faults: found.lost + found.wrong,
-        notes: Vec::new(),
-    }
 }

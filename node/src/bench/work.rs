@@ -2,8 +2,10 @@
 
 use super::conns::Security;
 use super::flow::{Exchange, Shape};
+use super::peers::Manner;
 use crate::client::address::Scheme;
 use verge_mqtt_proto::QoS;
+use verge_storage::Promise;
 
 /// One piece of work.
 #[derive(Debug, Clone)]
@@ -30,6 +32,31 @@ pub(super) enum Kind {
     Retained { count: usize },
     /// Messages for sessions that are away.
     Offline { sessions: usize, count: usize },
+    /// Messages of many for sessions that are away, at a promise, beside live traffic or not.
+    Durable { promise: Promise, count: usize, live: bool },
+    /// One message for very many sessions that are away.
+    Fan { sessions: usize },
+    /// A restart with very many sessions that are away.
+    Restart { sessions: usize },
+}
+
+impl Kind {
+    /// How a broker is started for it.
+    pub(super) fn manner(&self) -> Manner {
+        let promise = match self {
+            Self::Durable { promise, .. } => Some(*promise),
+            Self::Fan { .. } | Self::Restart { .. } => Some(Promise::Synced),
+            Self::Exchange(_)
+            | Self::Idle(..)
+            | Self::Held(..)
+            | Self::Churn(..)
+            | Self::Subscribe { .. }
+            | Self::Retained { .. }
+            | Self::Offline { .. } => None,
+        };
+        let scheme = if let Self::Held(scheme, _) = self { Some(*scheme) } else { None };
+        Manner { scheme, promise }
+    }
 }
 
 /// Publishers and subscribers of pairs.
@@ -39,7 +66,7 @@ const MANY: usize = 100;
 /// Members of a shared group.
 const MEMBERS: usize = 4;
 
-/// Everything, or what says most in two minutes.
+/// Everything, or what says most in some minutes.
 pub(super) fn list(quick: bool) -> Vec<Work> {
     let mut list = Vec::new();
     let payloads: &[usize] = if quick { &[64] } else { &[64, 256, 1024, 64 * 1024] };
@@ -81,6 +108,22 @@ pub(super) fn list(quick: bool) -> Vec<Work> {
     let count = if quick { 10_000 } else { 100_000 };
     list.push(work(format!("retained-{count}"), Kind::Retained { count }));
     list.push(work(format!("offline-{count}"), Kind::Offline { sessions: 100, count }));
+    list.extend(durable(quick));
+    list
+}
+
+/// What is kept on disk: stored, drained, drained beside live traffic, for many, over a restart.
+fn durable(quick: bool) -> Vec<Work> {
+    let (count, backlog) = if quick { (100_000, 300_000) } else { (1_000_000, 1_000_000) };
+    let (fan, parked) = if quick { (10_000, 100_000) } else { (100_000, 1_000_000) };
+    let stored = |promise: Promise| {
+        work(format!("durable-{promise}-{count}"), Kind::Durable { promise, count, live: false })
+    };
+    let live = Kind::Durable { promise: Promise::Synced, count: backlog, live: true };
+    let mut list: Vec<Work> = Promise::ALL.into_iter().map(stored).collect();
+    list.push(work(format!("drain-live-{backlog}"), live));
+    list.push(work(format!("fan-offline-{fan}"), Kind::Fan { sessions: fan }));
+    list.push(work(format!("restart-{parked}"), Kind::Restart { sessions: parked }));
     list
 }
 
