@@ -9,7 +9,7 @@ mod threads;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
@@ -226,6 +226,7 @@ impl Node {
                 version: env!("CARGO_PKG_VERSION"),
                 shards: shard_count,
                 ready: false,
+                warnings: Vec::new(),
                 started_at: rfc3339(clock::wall()),
                 process_id: std::process::id(),
             },
@@ -235,6 +236,7 @@ impl Node {
             store,
             writer: writer.clone(),
             ready: Arc::clone(&ready),
+            off_by: AtomicI64::new(0),
             drain: ask_drain,
             listeners: Arc::clone(&listeners),
         };

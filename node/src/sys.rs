@@ -1,15 +1,18 @@
-//! The thread that says how the node is: `$SYS` topics, and rates of single topics.
+//! The thread that says how the node is: `$SYS` topics, rates of single topics, and whether the
+//! books balance.
 //!
 //! It asks the shards as the admin API does, and hands what it makes of the answers to one of them
 //! to publish.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use verge_broker_core::ledger::watch::{Change, LedgerWatch};
 use verge_broker_core::shard::api::{Answer, Mail, NodeMessage, Query};
 use verge_broker_core::sys_topic::{Loads, SysStatus, sys_topics};
 
@@ -18,7 +21,7 @@ use crate::admin::views::rfc3339;
 use crate::clock;
 use crate::shard::{ShardMail, on_this_thread};
 
-/// How often rates of topics are taken.
+/// How often rates of topics are taken, and the books looked at.
 const SAMPLE: Duration = Duration::from_secs(5);
 
 /// What the thread remembers from one time to the next.
@@ -29,6 +32,7 @@ struct Reporter {
     loads: Loads,
     clients_max: u64,
     sessions_max: u64,
+    books: LedgerWatch,
 }
 
 /// Starts the thread: `$SYS` topics now and every `interval`, which is 0 for never. It ends when
@@ -51,6 +55,7 @@ pub fn spawn(
                 loads: Loads::default(),
                 clients_max: 0,
                 sessions_max: 0,
+                books: LedgerWatch::default(),
             };
             reporter.run(interval, stop).await;
         });
@@ -75,11 +80,29 @@ impl Reporter {
                     if metrics.is_active() {
                         metrics.sample(SAMPLE.as_secs_f64());
                     }
+                    self.look_at_books().await;
                 }
                 // An error says that the sender is gone, and with it the node.
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
+    }
+
+    /// Looks whether the books balance. Looks are far apart, and not counted while messages flow.
+    async fn look_at_books(&mut self) {
+        let admin = &self.admin;
+        let before = admin.shared.ledger.snapshot();
+        let Ok(held) = admin.held().await else { return };
+        let after = admin.shared.ledger.snapshot();
+        let held = held.total();
+        match self.books.look(&before, held, &after) {
+            Some(Change::OffBy(off_by)) => {
+                tracing::warn!(off_by, held, books = ?after, "the ledger does not balance");
+            }
+            Some(Change::Balanced) => tracing::info!("the ledger balances again"),
+            None => {}
+        }
+        admin.off_by.store(self.books.off_by(), Ordering::Relaxed);
     }
 
     async fn publish(&mut self) {

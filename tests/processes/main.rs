@@ -18,6 +18,7 @@ mod formats;
 mod half_open;
 mod handover;
 mod interop;
+mod ledger;
 mod mesh;
 mod node;
 mod paho;

@@ -5,17 +5,27 @@
 //! ```text
 //!   recovered from disk ──┐                    ┌── delivered: acknowledged by the client
 //!   accepted by this node ┼──▶  held  ────────▶┼── expired, dropped with a reason
-//!   imported in a handover┘                    └── handed over, discarded with its session
+//!   imported in a handover┘                    ├── handed over, discarded with its session
+//!                                              └── redelivered, or had by another way already
 //! ```
 //!
-//! So at any quiet moment `opened = settled + held`, where *held* is counted independently, from
-//! the sessions themselves. A [balance](LedgerSnapshot::balance) other than 0 is a bug: a message
-//! was lost without a word, or counted twice.
+//! So at any quiet moment, for each class of messages, `opened = settled + held`, where *held* is
+//! counted independently, from the sessions themselves. A [balance](LedgerSnapshot::balance) other
+//! than 0 is a bug: a message was lost without a word, or counted twice. [`watch`] looks for one.
+//!
+//! Between two nodes, what the old owner of a session settles as *handed over* the new one opened
+//! as *imported*, and settled at once as *had already* if it had come by another way: over a mesh
+//! whose nodes all live, `imported = handed over` as soon as nothing is on its way.
+
+mod metrics;
+pub mod watch;
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
+use verge_model::Class;
 
 pub use crate::counters::{Counters, CountersSnapshot, Metric, Qos0Drop};
 
@@ -59,12 +69,20 @@ pub enum DropReason {
     Refused,
     /// The client ended the stream on which it had subscribed.
     StreamEnded,
+    /// It came in a handover and could not be read.
+    Unreadable,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::QueueFull, Self::TooLarge, Self::SessionEnded, Self::Refused, Self::StreamEnded];
+    pub const ALL: [Self; 6] = [
+        Self::QueueFull,
+        Self::TooLarge,
+        Self::SessionEnded,
+        Self::Refused,
+        Self::StreamEnded,
+        Self::Unreadable,
+    ];
 
     /// Its name in metrics and answers.
     #[must_use]
@@ -75,6 +93,7 @@ impl DropReason {
             Self::SessionEnded => "session_ended",
             Self::Refused => "refused",
             Self::StreamEnded => "stream_ended",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -94,11 +113,20 @@ pub enum Settled {
     Discarded,
     /// Another member of the session's shared subscription is owed the message instead.
     Redelivered,
+    /// The session has, or had, the message by another way: it came twice in a handover.
+    HadAlready,
 }
 
-/// Debts since this process began, shared by all threads of a node.
+/// Debts since this process began, shared by all threads of a node; by class, in the order of
+/// [`Class::ALL`].
 #[derive(Debug, Default)]
 pub struct Ledger {
+    classes: [Books; Class::ALL.len()],
+}
+
+/// The debts of one class.
+#[derive(Debug, Default)]
+struct Books {
     opened: [AtomicU64; Opened::ALL.len()],
     delivered: AtomicU64,
     expired: AtomicU64,
@@ -106,36 +134,53 @@ pub struct Ledger {
     handed_over: AtomicU64,
     discarded: AtomicU64,
     redelivered: AtomicU64,
+    had_already: AtomicU64,
 }
 
 impl Ledger {
-    /// Takes on `count` debts.
-    pub fn open(&self, opened: Opened, count: u64) {
-        self.opened[opened as usize].fetch_add(count, Ordering::Relaxed);
+    /// Takes on `count` debts of a class.
+    pub fn open(&self, opened: Opened, class: Class, count: u64) {
+        self.classes[class as usize].opened[opened as usize].fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Is rid of `count` debts.
-    pub fn settle(&self, settled: Settled, count: u64) {
+    /// Is rid of `count` debts of a class.
+    pub fn settle(&self, settled: Settled, class: Class, count: u64) {
+        let books = &self.classes[class as usize];
         let counter = match settled {
-            Settled::Delivered => &self.delivered,
-            Settled::Expired => &self.expired,
-            Settled::Dropped(reason) => &self.dropped[reason as usize],
-            Settled::HandedOver => &self.handed_over,
-            Settled::Discarded => &self.discarded,
-            Settled::Redelivered => &self.redelivered,
+            Settled::Delivered => &books.delivered,
+            Settled::Expired => &books.expired,
+            Settled::Dropped(reason) => &books.dropped[reason as usize],
+            Settled::HandedOver => &books.handed_over,
+            Settled::Discarded => &books.discarded,
+            Settled::Redelivered => &books.redelivered,
+            Settled::HadAlready => &books.had_already,
         };
         counter.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The books as they are now. Counters are read one after the other: while messages flow, the
-    /// balance may be off by what happens meanwhile.
+    /// The books of all classes as they are now. Counters are read one after the other: while
+    /// messages flow, the balance may be off by what happens meanwhile.
     #[must_use]
     pub fn snapshot(&self) -> LedgerSnapshot {
+        let mut all = LedgerSnapshot::default();
+        self.by_class().into_iter().for_each(|books| all += books);
+        all
+    }
+
+    /// The same, class by class.
+    #[must_use]
+    pub fn by_class(&self) -> [LedgerSnapshot; Class::ALL.len()] {
+        self.classes.each_ref().map(Books::snapshot)
+    }
+}
+
+impl Books {
+    fn snapshot(&self) -> LedgerSnapshot {
         // Settled before opened: what is settled while we read was opened before.
         let dropped = DropReason::ALL.map(|reason| (reason, read(&self.dropped[reason as usize])));
         let settled = [&self.delivered, &self.expired, &self.handed_over, &self.discarded];
         let [delivered, expired, handed_over, discarded] = settled.map(read);
-        let redelivered = read(&self.redelivered);
+        let [redelivered, had_already] = [&self.redelivered, &self.had_already].map(read);
         let [recovered, accepted, imported] = self.opened.each_ref().map(read);
         LedgerSnapshot {
             recovered,
@@ -147,6 +192,7 @@ impl Ledger {
             handed_over,
             discarded,
             redelivered,
+            had_already,
         }
     }
 }
@@ -155,7 +201,7 @@ fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// The books at one moment. Fields count debts.
+/// Books at one moment. Fields count debts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LedgerSnapshot {
     /// [`Opened::Recovered`].
@@ -176,6 +222,8 @@ pub struct LedgerSnapshot {
     pub discarded: u64,
     /// [`Settled::Redelivered`].
     pub redelivered: u64,
+    /// [`Settled::HadAlready`].
+    pub had_already: u64,
 }
 
 impl LedgerSnapshot {
@@ -189,7 +237,7 @@ impl LedgerSnapshot {
     #[must_use]
     pub fn settled(&self) -> u64 {
         let dropped: u64 = self.dropped.values().sum();
-        let moved = self.handed_over + self.redelivered;
+        let moved = self.handed_over + self.redelivered + self.had_already;
         self.delivered + self.expired + dropped + moved + self.discarded
     }
 
@@ -199,36 +247,22 @@ impl LedgerSnapshot {
     pub fn balance(&self, held: u64) -> i64 {
         self.opened().wrapping_sub(self.settled()).wrapping_sub(held).cast_signed()
     }
+}
 
-    /// The books as metrics.
-    #[must_use]
-    pub fn metrics(&self) -> Vec<Metric> {
-        const OPENED: (&str, &str) =
-            ("ledger_opened_debts_total", "Messages owed to sessions at QoS 1 and 2, by origin");
-        const SETTLED: (&str, &str) =
-            ("ledger_settled_debts_total", "Messages no longer owed to sessions, by outcome");
-        const DROPPED: (&str, &str) =
-            ("ledger_dropped_debts_total", "Messages owed to sessions and dropped, by reason");
-        let one = |(name, help), label, value: &'static str, count| Metric {
-            name,
-            help,
-            labels: vec![(label, value)],
-            value: count,
-        };
-        let mut metrics = vec![
-            one(OPENED, "origin", Opened::Recovered.as_str(), self.recovered),
-            one(OPENED, "origin", Opened::Accepted.as_str(), self.accepted),
-            one(OPENED, "origin", Opened::Imported.as_str(), self.imported),
-            one(SETTLED, "outcome", "delivered", self.delivered),
-            one(SETTLED, "outcome", "expired", self.expired),
-            one(SETTLED, "outcome", "dropped", self.dropped.values().sum()),
-            one(SETTLED, "outcome", "handed_over", self.handed_over),
-            one(SETTLED, "outcome", "discarded", self.discarded),
-            one(SETTLED, "outcome", "redelivered", self.redelivered),
-        ];
-        let dropped = self.dropped.iter();
-        metrics.extend(dropped.map(|(why, count)| one(DROPPED, "reason", why.as_str(), *count)));
-        metrics
+impl AddAssign for LedgerSnapshot {
+    fn add_assign(&mut self, other: Self) {
+        self.recovered += other.recovered;
+        self.accepted += other.accepted;
+        self.imported += other.imported;
+        self.delivered += other.delivered;
+        self.expired += other.expired;
+        for (reason, count) in other.dropped {
+            *self.dropped.entry(reason).or_default() += count;
+        }
+        self.handed_over += other.handed_over;
+        self.discarded += other.discarded;
+        self.redelivered += other.redelivered;
+        self.had_already += other.had_already;
     }
 }
 
@@ -236,11 +270,13 @@ impl LedgerSnapshot {
 mod tests {
     use super::*;
 
+    const CLASS: Class = Class::Control;
+
     #[test]
     fn what_is_opened_and_neither_settled_nor_held_shows() {
         let ledger = Ledger::default();
         for (count, opened) in (1..).zip(Opened::ALL) {
-            ledger.open(opened, count);
+            ledger.open(opened, CLASS, count);
         }
         assert_eq!(ledger.snapshot().opened(), 6);
         assert_eq!(ledger.snapshot().balance(6), 0);
@@ -252,20 +288,38 @@ mod tests {
             Settled::Dropped(DropReason::QueueFull),
             Settled::HandedOver,
             Settled::Discarded,
+            Settled::HadAlready,
         ];
         for settled in outcomes {
-            ledger.settle(settled, 1);
+            ledger.settle(settled, CLASS, 1);
         }
-        assert_eq!(ledger.snapshot().balance(1), 0);
-        ledger.settle(Settled::Delivered, 2);
-        assert_eq!(ledger.snapshot().balance(0), -1);
+        assert_eq!(ledger.snapshot().balance(0), 0);
+        ledger.settle(Settled::Delivered, CLASS, 2);
+        assert_eq!(ledger.snapshot().balance(0), -2);
+    }
+
+    #[test]
+    fn each_class_has_its_own_books_and_they_add_up() {
+        let ledger = Ledger::default();
+        for (count, class) in (1..).zip(Class::ALL) {
+            ledger.open(Opened::Accepted, class, 2 * count);
+            ledger.settle(Settled::Dropped(DropReason::Refused), class, count);
+        }
+        for (count, books) in (1..).zip(ledger.by_class()) {
+            assert_eq!(
+                (books.opened(), books.settled(), books.balance(count)),
+                (2 * count, count, 0)
+            );
+        }
+        let all = ledger.snapshot();
+        assert_eq!((all.opened(), all.settled(), all.dropped[&DropReason::Refused]), (20, 10, 10));
     }
 
     #[test]
     fn each_drop_is_booked_under_its_reason() {
         let ledger = Ledger::default();
         for (count, reason) in (1..).zip(DropReason::ALL) {
-            ledger.settle(Settled::Dropped(reason), count);
+            ledger.settle(Settled::Dropped(reason), CLASS, count);
         }
         let snapshot = ledger.snapshot();
         let counts: Vec<_> = snapshot.dropped.iter().map(|(why, n)| (why.as_str(), *n)).collect();
@@ -275,28 +329,9 @@ mod tests {
             ("session_ended", 3),
             ("refused", 4),
             ("stream_ended", 5),
+            ("unreadable", 6),
         ];
         assert_eq!(counts, expected);
-        assert_eq!(snapshot.settled(), 15);
-    }
-
-    #[test]
-    fn the_books_are_metrics_with_one_value_a_label() {
-        let ledger = Ledger::default();
-        ledger.open(Opened::Imported, 7);
-        ledger.settle(Settled::Dropped(DropReason::TooLarge), 3);
-        let shown: Vec<_> = ledger
-            .snapshot()
-            .metrics()
-            .into_iter()
-            .filter(|metric| metric.value > 0)
-            .map(|metric| format!("{}{:?} {}", metric.name, metric.labels, metric.value))
-            .collect();
-        let expected = [
-            r#"ledger_opened_debts_total[("origin", "imported")] 7"#,
-            r#"ledger_settled_debts_total[("outcome", "dropped")] 3"#,
-            r#"ledger_dropped_debts_total[("reason", "too_large")] 3"#,
-        ];
-        assert_eq!(shown, expected);
+        assert_eq!(snapshot.settled(), 21);
     }
 }

@@ -180,6 +180,7 @@ fn brokers(status: &SysStatus) -> Vec<(&'static str, String)> {
 mod tests {
     use super::*;
     use crate::ledger::{Counters, DropReason, Ledger, Opened, Settled};
+    use verge_model::Class;
 
     fn status() -> SysStatus {
         let counters = Counters::default();
@@ -187,9 +188,9 @@ mod tests {
         counters.received(verge_mqtt_proto::QoS::ExactlyOnce, 1);
         counters.dropped_qos0(3);
         let ledger = Ledger::default();
-        ledger.open(Opened::Accepted, 10);
-        ledger.settle(Settled::Delivered, 4);
-        ledger.settle(Settled::Dropped(DropReason::QueueFull), 1);
+        ledger.open(Opened::Accepted, Class::Bulk, 10);
+        ledger.settle(Settled::Delivered, Class::Bulk, 4);
+        ledger.settle(Settled::Dropped(DropReason::QueueFull), Class::Bulk, 1);
         SysStatus {
             node: "rsu-1".into(),
             version: "1.2.3".into(),

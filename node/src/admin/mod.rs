@@ -4,6 +4,8 @@
 //! here has a lock that a client waits for.
 
 pub mod extensions;
+pub mod ledger;
+pub mod ledger_mesh;
 pub mod metrics;
 pub mod openapi;
 pub mod page;
@@ -11,7 +13,7 @@ pub mod server;
 pub mod views;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,18 +25,16 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
-use verge_broker_core::rule::UPLINK_STREAM;
 use verge_broker_core::shard::api::{Answer, ClientView, Mail, Query, ShardIndex};
 use verge_broker_core::shared::NodeShared;
 use verge_model::{LatLon, UnixMillis};
-use verge_storage::{LogKey, Store};
+use verge_storage::Store;
 use verge_storage_rocksdb::WriterHandle;
 
 use self::metrics::Gauge;
 use self::page::{ApiError, Page, PageQuery};
 use self::views::{
-    ClientAnswer, LedgerAnswer, NodeAnswer, RetainedAnswer, RouteAnswer, SessionAnswer,
-    SubscriptionAnswer,
+    ClientAnswer, NodeAnswer, RetainedAnswer, RouteAnswer, SessionAnswer, SubscriptionAnswer,
 };
 use crate::app::{Listeners, Reloaded};
 use crate::mesh::view::MeshView;
@@ -64,6 +64,8 @@ pub struct Admin {
     pub writer: WriterHandle,
     /// Whether the node serves.
     pub ready: Arc<AtomicBool>,
+    /// By how much the books are off for some time; 0: they balance.
+    pub off_by: AtomicI64,
     /// Asks the node to go down.
     pub drain: watch::Sender<bool>,
     /// Its listeners, and its configuration.
@@ -95,7 +97,7 @@ pub fn routes(admin: Arc<Admin>) -> Router {
             "/api/v1/topic-metrics/{topic}",
             get(extensions::topic).delete(extensions::deregister),
         )
-        .route("/api/v1/ledger", get(ledger))
+        .route("/api/v1/ledger", get(ledger::ledger))
         .route("/api/v1/nearest", get(nearest))
         .route("/api/v1/drain", post(drain))
         .route("/api/v1/reload", post(reload))
@@ -144,18 +146,36 @@ impl Admin {
         Ok(Json(Page::of(list, page)))
     }
 
-    async fn held(&self) -> Result<u64, ApiError> {
-        let answers = self.ask(Query::Held).await?;
-        Ok(answers
-            .into_iter()
-            .map(|answer| if let Answer::Held(held) = answer { held } else { 0 })
-            .sum())
+    /// By how much the books are off for some time; 0: they balance.
+    #[must_use]
+    pub fn off_by(&self) -> i64 {
+        self.off_by.load(Ordering::Relaxed)
     }
+
+    /// What is wrong although the node serves.
+    fn warnings(&self) -> Vec<String> {
+        ledger_warning(self.off_by()).into_iter().collect()
+    }
+}
+
+/// What the operator is told of books that are off.
+fn ledger_warning(off_by: i64) -> Option<String> {
+    (off_by != 0).then(|| {
+        let what = if off_by > 0 { "missing" } else { "counted too often" };
+        let count = off_by.unsigned_abs();
+        format!("the ledger does not balance: {count} debts are {what}; see /api/v1/ledger")
+    })
+}
+
+/// `GET /readyz` of a node that serves.
+fn ready_text(warnings: &[String]) -> String {
+    let warnings = warnings.iter().map(|warning| format!("warning: {warning}\n"));
+    std::iter::once("ready\n".to_owned()).chain(warnings).collect()
 }
 
 async fn readyz(State(admin): Shared) -> Response {
     if admin.ready.load(Ordering::Acquire) {
-        (StatusCode::OK, "ready\n").into_response()
+        (StatusCode::OK, ready_text(&admin.warnings())).into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
     }
@@ -164,7 +184,7 @@ async fn readyz(State(admin): Shared) -> Response {
 async fn node(State(admin): Shared) -> Json<NodeAnswer> {
     let ready = admin.ready.load(Ordering::Acquire);
     let listeners = admin.listeners.urls();
-    Json(NodeAnswer { ready, listeners, ..admin.node.clone() })
+    Json(NodeAnswer { ready, listeners, warnings: admin.warnings(), ..admin.node.clone() })
 }
 
 async fn members(State(admin): Shared, UrlQuery(page): UrlQuery<PageQuery>) -> Json<Value> {
@@ -239,15 +259,6 @@ async fn retained(
     Json(Page::of(messages.iter().map(answer).collect(), page))
 }
 
-async fn ledger(State(admin): Shared) -> Result<Json<LedgerAnswer>, ApiError> {
-    let held = admin.held().await?;
-    let outbox = admin
-        .store
-        .log_bounds(LogKey::Outbox { stream: UPLINK_STREAM })
-        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok(Json(LedgerAnswer::new(&admin.shared.ledger.snapshot(), held, outbox)))
-}
-
 #[derive(Debug, Deserialize)]
 struct NearestQuery {
     lat: f64,
@@ -272,6 +283,7 @@ async fn kick(State(admin): Shared, Path(id): Path<String>) -> Result<Json<Value
         Answer::Sessions(_)
         | Answer::Subscriptions(_)
         | Answer::Held(_)
+        | Answer::Holders(_)
         | Answer::Delayed(_)
         | Answer::Counts(_) => None,
     });
@@ -309,7 +321,7 @@ async fn reload(State(admin): Shared) -> Result<Json<Reloaded>, ApiError> {
 
 async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {
     let mut counters = admin.shared.counters.snapshot().metrics();
-    counters.extend(admin.shared.ledger.snapshot().metrics());
+    counters.extend(admin.shared.ledger.metrics());
     counters.extend(admin.shared.extensions.counts.metrics());
     counters.extend(admin.shared.router.pressure().metrics());
     let mesh = admin.mesh.load();
@@ -348,10 +360,12 @@ async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {
     gauges.push(gauge("delayed_messages", "Messages that wait to be published", delayed as usize));
     gauges.push(gauge("delayed_bytes", "Bytes of them", delayed_bytes as usize));
     let held = admin.held().await?;
+    gauges.push(gauge("ledger_held_debts", "Messages owed to sessions now", held.total() as usize));
+    gauges.push(gauge("ledger_held_bytes", "Bytes of them", held.total_bytes() as usize));
     gauges.push(Gauge {
-        name: "ledger_held_debts",
-        help: "Messages owed to sessions now",
-        value: held as f64,
+        name: "ledger_imbalance_debts",
+        help: "Debts that the books miss, or have too often if negative, for some time; 0 is right",
+        value: admin.off_by() as f64,
     });
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, metrics::text(&counters, &gauges)).into_response())
@@ -370,4 +384,19 @@ pub fn health_routes(ready: Arc<AtomicBool>) -> Router {
         }
     };
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(readyz))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_with_a_warning_is_ready_and_says_it() {
+        assert_eq!(ready_text(&[]), "ready\n");
+        assert_eq!(ledger_warning(0), None);
+        let warnings: Vec<String> = ledger_warning(-2).into_iter().collect();
+        let wanted = "ready\nwarning: the ledger does not balance: 2 debts are counted too often; \
+            see /api/v1/ledger\n";
+        assert_eq!(ready_text(&warnings), wanted);
+    }
 }

@@ -17,7 +17,11 @@ const READS: &[(&str, &str, bool)] = &[
     ("/api/v1/retained", "Retained messages", true),
     ("/api/v1/delayed", "Messages that wait to be published, the next first", true),
     ("/api/v1/topic-metrics", "Counts of registered topics", true),
-    ("/api/v1/ledger", "Messages owed: opened, settled and held; the balance is 0", false),
+    (
+        "/api/v1/ledger",
+        "Messages owed by class: opened, settled, held and by whom; the balance is 0",
+        false,
+    ),
     ("/api/v1/nearest", "Nodes that serve clients, nearest first", false),
 ];
 
@@ -32,6 +36,10 @@ pub fn document() -> Value {
             (false, "/api/v1/nearest") => {
                 vec![number("lat", true, "number"), number("lon", true, "number")]
             }
+            (false, "/api/v1/ledger") => vec![json!({
+                "name": "scope", "in": "query", "required": false,
+                "schema": {"type": "string", "enum": ["node", "mesh"], "default": "node"},
+            })],
             (false, _) => Vec::new(),
         };
         let operation = json!({

@@ -3,10 +3,8 @@
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use verge_broker_core::ledger::LedgerSnapshot;
 use verge_broker_core::shard::api::{ClientView, SessionView, SubscriptionView};
 use verge_model::{LatLon, UnixMillis};
-use verge_storage::LogBounds;
 
 use crate::mesh::view::MemberView;
 
@@ -33,6 +31,8 @@ pub struct NodeAnswer {
     pub shards: usize,
     /// Whether it serves.
     pub ready: bool,
+    /// What is wrong although it serves, one line each.
+    pub warnings: Vec<String>,
     /// When it started.
     pub started_at: String,
     /// Its process.
@@ -190,71 +190,6 @@ pub struct RetainedAnswer {
     pub node: String,
 }
 
-/// `GET /api/v1/ledger`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LedgerAnswer {
-    opened: OpenedAnswer,
-    settled: SettledAnswer,
-    held: u64,
-    balance: i64,
-    uplink: UplinkAnswer,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct OpenedAnswer {
-    recovered: u64,
-    accepted: u64,
-    imported: u64,
-    total: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct SettledAnswer {
-    delivered: u64,
-    expired: u64,
-    dropped: std::collections::BTreeMap<&'static str, u64>,
-    handed_over: u64,
-    discarded: u64,
-    redelivered: u64,
-    total: u64,
-}
-
-/// The outbox since the data directory was made: `selected = acked + pending`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct UplinkAnswer {
-    selected: u64,
-    acked: u64,
-    pending: u64,
-}
-
-impl LedgerAnswer {
-    /// The books, with what the sessions hold and where the outbox stands.
-    #[must_use]
-    pub fn new(books: &LedgerSnapshot, held: u64, outbox: LogBounds) -> Self {
-        let LedgerSnapshot { recovered, accepted, imported, .. } = *books;
-        let dropped = books.dropped.iter().map(|(why, count)| (why.as_str(), *count)).collect();
-        Self {
-            opened: OpenedAnswer { recovered, accepted, imported, total: books.opened() },
-            settled: SettledAnswer {
-                delivered: books.delivered,
-                expired: books.expired,
-                dropped,
-                handed_over: books.handed_over,
-                discarded: books.discarded,
-                redelivered: books.redelivered,
-                total: books.settled(),
-            },
-            held,
-            balance: books.balance(held),
-            uplink: UplinkAnswer {
-                selected: outbox.next - 1,
-                acked: outbox.first - 1,
-                pending: outbox.len(),
-            },
-        }
-    }
-}
-
 /// A stamp as people and programs read it.
 #[must_use]
 pub fn rfc3339(stamp: UnixMillis) -> String {
@@ -295,17 +230,6 @@ mod tests {
         let names: Vec<&str> = found.iter().map(|node| node.node_id.as_str()).collect();
         assert_eq!(names, ["near", "far"]);
         assert!((found[0].distance_m - 7_440.0).abs() < 10.0);
-    }
-
-    #[test]
-    fn the_ledger_answers_books_and_outbox() {
-        let books = LedgerSnapshot { accepted: 5, delivered: 3, ..LedgerSnapshot::default() };
-        let answer = LedgerAnswer::new(&books, 2, LogBounds { first: 4, next: 11 });
-        let json = serde_json::to_value(answer).unwrap();
-        assert_eq!(json["balance"], 0);
-        assert_eq!(json["opened"]["accepted"], 5);
-        let uplink = serde_json::json!({"selected": 10, "acked": 3, "pending": 7});
-        assert_eq!(json["uplink"], uplink);
     }
 
     #[test]

@@ -54,8 +54,12 @@ pub enum CtlCommand {
     Routes,
     /// Retained messages
     Retained,
-    /// What was owed, settled, and is held
-    Ledger,
+    /// What was owed, settled, and is held, by class; and who holds the most
+    Ledger {
+        /// Of all nodes of the mesh that answer, added up
+        #[arg(long)]
+        mesh: bool,
+    },
     /// Stop accepting, flush, and end the node
     Drain,
     /// Read the configuration again: listeners and certificates take effect, clients stay
@@ -68,7 +72,7 @@ pub enum CtlCommand {
 }
 
 /// Columns of each list: title, and the field of an entry.
-type Columns = &'static [(&'static str, &'static str)];
+pub(super) type Columns = &'static [(&'static str, &'static str)];
 
 const NODES: Columns = &[
     ("NODE", "node_id"),
@@ -120,7 +124,10 @@ pub fn run(args: &CtlArgs) -> Result<(), Failure> {
         CtlCommand::Subscriptions => (list("subscriptions")?, SUBSCRIPTIONS),
         CtlCommand::Routes => (list("routes")?, ROUTES),
         CtlCommand::Retained => (list("retained")?, RETAINED),
-        CtlCommand::Ledger => (get(args, "/api/v1/ledger")?, &[] as Columns),
+        CtlCommand::Ledger { mesh } => {
+            let scope = if *mesh { "?scope=mesh" } else { "" };
+            (get(args, &format!("/api/v1/ledger{scope}"))?, &[] as Columns)
+        }
         CtlCommand::Drain => (post(args, "/api/v1/drain")?, &[] as Columns),
         CtlCommand::Reload => (post(args, "/api/v1/reload")?, &[] as Columns),
         CtlCommand::Kick { client } => {
@@ -129,6 +136,8 @@ pub fn run(args: &CtlArgs) -> Result<(), Failure> {
     };
     let text = if args.json {
         format!("{answer}\n")
+    } else if matches!(args.command, CtlCommand::Ledger { .. }) {
+        super::ledger::text(&answer)
     } else if columns.is_empty() {
         outline(&answer)
     } else {
@@ -200,7 +209,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// Aligned columns under their titles.
-fn table(columns: Columns, entries: &[Value]) -> String {
+pub(super) fn table(columns: Columns, entries: &[Value]) -> String {
     let titles = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
     let rows =
         entries.iter().map(|entry| columns.iter().map(|(_, field)| cell(&entry[*field])).collect());
@@ -241,7 +250,7 @@ fn flatten(prefix: &str, value: &Value, lines: &mut Vec<(String, String)>) {
 }
 
 /// A value in one cell. What a client chose is shown without control characters.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),

@@ -4,6 +4,7 @@
 //! done as things are set up (a flag, a file, a port), 1 that it was tried and failed.
 
 pub mod ctl;
+mod ledger;
 pub mod passwd;
 pub mod pki;
 pub mod run;

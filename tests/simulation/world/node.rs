@@ -16,6 +16,7 @@ use verge_broker_core::shared::NodeShared;
 use verge_mesh_proto::{Lane, LinkKind, MeshConfig, MeshCore, Restored};
 use verge_model::{NodeId, NodeKey, Now, Role};
 use verge_mqtt_proto::QoS;
+use verge_mqtt_proto::session::Held;
 use verge_storage::memory::{Crash, MemoryDisk};
 use verge_storage::{Batch, LogKey, MemoryStore, Promise, Store};
 
@@ -235,15 +236,13 @@ impl Process {
     }
 
     /// What the sessions hold.
-    pub(crate) fn held(&mut self, now: Now) -> u64 {
-        let count = |answer| match answer {
-            Answer::Held(count) => count,
-            Answer::Clients(_)
-            | Answer::Sessions(_)
-            | Answer::Subscriptions(_)
-            | Answer::Delayed(_)
-            | Answer::Counts(_) => 0,
-        };
-        self.query(&Query::Held, now).into_iter().map(count).sum()
+    pub(crate) fn held(&mut self, now: Now) -> Held {
+        let mut held = Held::default();
+        for answer in self.query(&Query::Held, now) {
+            if let Answer::Held(of_shard) = answer {
+                held += of_shard;
+            }
+        }
+        held
     }
 }

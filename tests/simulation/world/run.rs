@@ -176,7 +176,7 @@ impl World {
         }
         process.shards[shard].check_invariants();
         let held = process.held(now);
-        let books = process.shared.ledger.snapshot();
+        let books = process.shared.ledger.by_class();
         let (mut lies, mut promised) = (Vec::new(), Vec::new());
         for (conn, bytes) in &written {
             let (more, stored) = process.honesty.written(*conn, bytes);
@@ -190,9 +190,11 @@ impl World {
         for note in notes {
             self.note(format_args!("{id} {note}"));
         }
-        let balance = books.balance(held);
-        if balance != 0 {
-            self.oracle.fail("ledger", format!("{id} is off by {balance}: {held} held, {books:?}"));
+        for (books, held) in books.iter().zip(held.messages) {
+            let off = books.balance(held);
+            if off != 0 {
+                self.oracle.fail("ledger", format!("{id} is off by {off}: {held} held, {books:?}"));
+            }
         }
         for lie in lies {
             self.oracle.fail("honest acks", format!("{id}: {lie}"));

@@ -11,7 +11,7 @@ use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_model::{Claim, Class, ClientId, ClientKey, MessageId, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
-use verge_mqtt_proto::session::StreamTag;
+use verge_mqtt_proto::session::{Held, StreamTag};
 use verge_mqtt_proto::topic::filter::TopicFilter;
 use verge_mqtt_proto::topic::name::TopicName;
 use verge_storage::Batch;
@@ -210,6 +210,8 @@ pub enum Query {
     Subscriptions,
     /// What is owed now, for the ledger.
     Held,
+    /// The sessions that are owed the most, at most so many by messages and as many by bytes.
+    Holders(usize),
     /// All messages that are published later.
     Delayed,
     /// How many of each there are.
@@ -225,8 +227,10 @@ pub enum Answer {
     Sessions(Vec<SessionView>),
     /// To [`Query::Subscriptions`].
     Subscriptions(Vec<SubscriptionView>),
-    /// To [`Query::Held`]: entries queued or in flight in all sessions.
-    Held(u64),
+    /// To [`Query::Held`]: what is queued or in flight in all sessions.
+    Held(Held),
+    /// To [`Query::Holders`], in no order; one that has most of both is there once.
+    Holders(Vec<HolderView>),
     /// To [`Query::Delayed`].
     Delayed(Vec<DelayedView>),
     /// To [`Query::Counts`].
@@ -273,6 +277,19 @@ pub struct SessionView {
     pub inflight: u64,
     /// Fragments of earlier owners still being pulled.
     pub open_fragments: u64,
+}
+
+/// What a session is owed, for the administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderView {
+    /// Whose it is.
+    pub client: ClientKey,
+    /// Whether a connection serves it.
+    pub connected: bool,
+    /// The node that has taken it over and pulls what is held here.
+    pub moves_to: Option<NodeKey>,
+    /// What is held.
+    pub held: Held,
 }
 
 /// A subscription, for the administrator.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use verge_mesh_proto::RouteHead;
-use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::{
     Action, Body, EntryState, HandoverFrame, Import, ImportConfig, Refusal, SealedHeader,
     TransferEntry,
@@ -23,9 +22,10 @@ use super::api::{HubMail, Output, SessionNo};
 use super::deliver::{delete_row, put_row};
 use super::moving::Fragment;
 use super::redeliver::share_of;
-use super::session::{Ownership, Session};
+use super::replica::merge_entry;
+use super::session::Ownership;
 use super::turn::Effect;
-use crate::ledger::{Opened, Settled};
+use crate::ledger::{DropReason, Opened, Settled};
 use crate::record::{BadRecord, message_from_afar, put_message};
 use crate::router::parts::FilterParts;
 
@@ -221,7 +221,7 @@ impl Shard {
             // A copy may have come by another way already, and not have been sent.
             if let Some(copy) = session.outbound.take_queued(*id) {
                 self.shared.counters.duplicate_suppressed(1);
-                self.shared.ledger.settle(Settled::HandedOver, 1);
+                self.shared.ledger.settle(Settled::HadAlready, copy.message.class, 1);
                 delete_row(no, &copy, &mut self.turn.batch);
             }
         }
@@ -301,23 +301,33 @@ impl Shard {
         now: Now,
     ) {
         for transfer in entries {
-            if let Err(error) = self.take_entry(no, fragment, transfer, now) {
-                self.shared.counters.bad_frame(1);
-                tracing::error!(%error, "an entry of an older log could not be read and is left out");
-            }
+            // The giver takes it off its books, whatever becomes of it here.
+            let class = transfer.message.class;
+            self.shared.ledger.open(Opened::Imported, class, 1);
+            let settled = match self.take_entry(no, fragment, transfer, now) {
+                Ok(true) => continue,
+                Ok(false) => Settled::HadAlready,
+                Err(error) => {
+                    self.shared.counters.bad_frame(1);
+                    tracing::error!(%error, "an entry of an older log cannot be read: left out");
+                    Settled::Dropped(DropReason::Unreadable)
+                }
+            };
+            self.shared.ledger.settle(settled, class, 1);
         }
         self.turn.promise(self.config.promise);
         self.turn.when_durable(Effect::EntriesStored { session: no, fragment });
     }
 
+    /// Takes an entry of an older log; `false`: it came by another way too.
     fn take_entry(
         &mut self,
         no: SessionNo,
         fragment: Claim,
         transfer: TransferEntry,
         now: Now,
-    ) -> Result<(), BadRecord> {
-        let Some(session) = self.sessions.get_mut(&no) else { return Ok(()) };
+    ) -> Result<bool, BadRecord> {
+        let Some(session) = self.sessions.get_mut(&no) else { return Ok(false) };
         let mut inflight = match transfer.state {
             EntryState::Queued => None,
             EntryState::Sent { packet_id } => {
@@ -328,21 +338,20 @@ impl Shard {
             }
         };
         if session.moving.has_seen(transfer.id) || session.outbound.contains(transfer.id) {
-            // It came by another way too.
             self.shared.counters.duplicate_suppressed(1);
             let free = |(id, _): &(PacketId, _)| session.outbound.inflight(*id).is_none();
-            let Some((id, _)) = inflight.filter(free) else { return Ok(()) };
+            let Some((id, _)) = inflight.filter(free) else { return Ok(false) };
             if let Some(copy) = session.outbound.take_queued(transfer.id) {
                 // What the client may have seen under the giver's packet id goes on under that
                 // id; the copy that was not sent yet gives way to it.
-                self.shared.ledger.settle(Settled::HandedOver, 1);
+                self.shared.ledger.settle(Settled::HadAlready, copy.message.class, 1);
                 delete_row(no, &copy, &mut self.turn.batch);
             } else if transfer.qos == QoS::ExactlyOnce.bits() {
                 // The client has the message, and may wait for the release of that id: an id that
                 // is never released would hide the next message that is sent under it.
                 inflight = Some((id, InflightState::Released));
             } else {
-                return Ok(());
+                return Ok(false);
             }
         }
         // After four claims bands repeat; an id that is taken cannot be taken over.
@@ -378,12 +387,11 @@ impl Shard {
             put_message(&entry.message, &mut self.turn.batch);
             put_row(no, &entry, state, now, &mut self.turn.batch);
         }
-        self.shared.ledger.open(Opened::Imported, 1);
         match inflight {
             Some((id, state)) => session.outbound.push_inflight(id, entry, state),
             None => session.outbound.push(entry),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Entries are stored: the giver may forget them, the client may have them.
@@ -581,18 +589,4 @@ impl Shard {
 /// An older log to be pulled; `decides`: its header says what the session is.
 pub(super) fn new_fragment(decides: bool, now: Now) -> Fragment {
     Fragment { import: Import::new(ImportConfig::default(), now.mono), headed: !decides }
-}
-
-/// Joins what the giver knew of the session's subscriptions with what is known here; a removal
-/// that either has seen wins.
-fn merge_entry(session: &mut Session, header: &SealedHeader) {
-    let theirs = match RegistryEntry::decode(&header.subscriptions) {
-        Ok(entry) => entry,
-        Err(error) => return tracing::warn!(%error, "a session's subscriptions were not read"),
-    };
-    session.say_all();
-    let Some(entry) = &mut session.entry else { return };
-    if let Err(error) = entry.merge(theirs) {
-        tracing::warn!(%error, "a session's subscriptions were not merged");
-    }
 }

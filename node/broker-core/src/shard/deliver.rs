@@ -38,11 +38,11 @@ impl Shard {
         let no = delivery.session;
         let Some(session) = self.sessions.get_mut(&no) else {
             if delivery.qos != QoS::AtMostOnce {
-                self.tally.accepted();
+                self.tally.accepted(delivery.message.class);
                 let settled = Settled::Dropped(DropReason::SessionEnded);
                 let left = self.redeliver(no, vec![(entry_of(delivery), None)], false, now);
                 for (entry, _) in left {
-                    self.shared.ledger.settle(settled, 1);
+                    self.shared.ledger.settle(settled, entry.message.class, 1);
                     delete_row(no, &entry, &mut self.turn.batch);
                 }
             }
@@ -73,7 +73,7 @@ impl Shard {
         if let Some(streams) = &mut session.streams {
             streams.note_delivery(&delivery);
         }
-        self.tally.accepted();
+        self.tally.accepted(delivery.message.class);
         if !delivery.tag.is_control() && self.is_for_ended_stream(&delivery) {
             let settled = Settled::Dropped(DropReason::StreamEnded);
             for (entry, _) in self.redeliver(no, vec![(entry_of(delivery), None)], false, now) {
@@ -92,7 +92,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&no) else { return };
         if let Err((_, entry)) = session.outbound.enqueue(entry) {
             let settled = Settled::Dropped(DropReason::QueueFull);
-            self.shared.ledger.settle(settled, 1);
+            self.shared.ledger.settle(settled, entry.message.class, 1);
             self.shared.note_dropped(&entry.message);
             delete_row(no, &entry, &mut self.turn.batch);
             return;
@@ -167,7 +167,7 @@ impl Shard {
             // What expired, or is larger than the client takes, is settled without being sent
             // [MQTT-3.3.2-5, MQTT-3.1.2-25].
             if let Some((entry, settled)) = drop_unsendable(session, conn, now) {
-                tally.settled(settled, &shared.ledger);
+                tally.settled(settled, entry.message.class, &shared.ledger);
                 settle_row(session, &entry, now, &mut turn.batch);
                 continue;
             }
@@ -209,7 +209,7 @@ impl Shard {
                 true => Settled::Delivered,
                 false => Settled::Dropped(DropReason::Refused),
             };
-            tally.settled(settled, &shared.ledger);
+            tally.settled(settled, entry.message.class, &shared.ledger);
             settle_row(session, &entry, now, &mut turn.batch);
         }
         let more = session.outbound.may_send();
@@ -269,7 +269,7 @@ impl Shard {
             return;
         }
         if let Some(entry) = session.outbound.handle_pubcomp(packet_id) {
-            tally.settled(Settled::Delivered, &shared.ledger);
+            tally.settled(Settled::Delivered, entry.message.class, &shared.ledger);
             settle_row(session, &entry, now, &mut turn.batch);
         }
         let more = session.outbound.may_send();
@@ -279,7 +279,7 @@ impl Shard {
     /// Ends a debt, and with it its row.
     pub(super) fn settle(&mut self, no: SessionNo, entry: &Entry, settled: Settled, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        self.tally.settled(settled, &self.shared.ledger);
+        self.tally.settled(settled, entry.message.class, &self.shared.ledger);
         settle_row(session, entry, now, &mut self.turn.batch);
     }
 

@@ -224,7 +224,7 @@ impl Shard {
         };
         let Some(session) = self.sessions.get_mut(&no) else { return };
         for entry in session.outbound.remove_upto(order_of(after)) {
-            self.shared.ledger.settle(Settled::HandedOver, 1);
+            self.shared.ledger.settle(Settled::HandedOver, entry.message.class, 1);
             delete_row(no, &entry, &mut self.turn.batch);
             if session.moving.forget_seen(entry.message.id) {
                 self.turn.batch.delete_seen(no.0, entry.message.id);

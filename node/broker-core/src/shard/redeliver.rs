@@ -66,7 +66,7 @@ impl Shard {
                 }
             }
             delete_row(no, &entry, &mut self.turn.batch);
-            self.shared.ledger.settle(Settled::Redelivered, 1);
+            self.shared.ledger.settle(Settled::Redelivered, entry.message.class, 1);
         }
         if !deliveries.is_empty() {
             self.turn.promise(self.storage_promise());

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
+use verge_mesh_proto::handover::SealedHeader;
 use verge_model::{Millis, Now};
 use verge_mqtt_proto::TopicFilter;
 
@@ -123,5 +124,19 @@ impl Shard {
             replica.due = Some(now.mono + wait);
             self.arm(no);
         }
+    }
+}
+
+/// Joins what the giver knew of the session's subscriptions with what is known here; a removal
+/// that either has seen wins.
+pub(super) fn merge_entry(session: &mut Session, header: &SealedHeader) {
+    let theirs = match RegistryEntry::decode(&header.subscriptions) {
+        Ok(entry) => entry,
+        Err(error) => return tracing::warn!(%error, "a session's subscriptions were not read"),
+    };
+    session.say_all();
+    let Some(entry) = &mut session.entry else { return };
+    if let Err(error) = entry.merge(theirs) {
+        tracing::warn!(%error, "a session's subscriptions were not merged");
     }
 }

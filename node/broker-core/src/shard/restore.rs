@@ -270,8 +270,8 @@ impl Shard {
             if session.moving.note_seen(message.id) {
                 self.turn.batch.put_seen(no.0, message.id, now.wall);
             }
+            self.shared.ledger.open(Opened::Recovered, message.class, 1);
             restore_entry(&mut session, key, row, message);
-            self.shared.ledger.open(Opened::Recovered, 1);
         }
         if self.config.mesh {
             session.moving.change().unconfirmed = true;

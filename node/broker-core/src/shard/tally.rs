@@ -1,19 +1,20 @@
 //! What a turn counts often, counted here first: one step of a shared counter a turn, not one a
 //! message.
 
+use verge_model::Class;
 use verge_mqtt_proto::QoS;
 
 use crate::ledger::{Ledger, Opened, Settled};
 use crate::shared::NodeShared;
 
-/// Counts of one turn.
+/// Counts of one turn; by class in the order of [`Class::ALL`].
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     received: [usize; 3],
     sent: [usize; 3],
     dropped_qos0: usize,
-    accepted: u64,
-    delivered: u64,
+    accepted: [u64; Class::ALL.len()],
+    delivered: [u64; Class::ALL.len()],
 }
 
 impl Tally {
@@ -33,16 +34,16 @@ impl Tally {
     }
 
     /// A debt was taken on for an accepted message.
-    pub(super) fn accepted(&mut self) {
-        self.accepted += 1;
+    pub(super) fn accepted(&mut self, class: Class) {
+        self.accepted[class as usize] += 1;
     }
 
     /// A debt was settled.
-    pub(super) fn settled(&mut self, settled: Settled, ledger: &Ledger) {
+    pub(super) fn settled(&mut self, settled: Settled, class: Class, ledger: &Ledger) {
         if settled == Settled::Delivered {
-            self.delivered += 1;
+            self.delivered[class as usize] += 1;
         } else {
-            ledger.settle(settled, 1);
+            ledger.settle(settled, class, 1);
         }
     }
 
@@ -58,11 +59,15 @@ impl Tally {
         if dropped_qos0 > 0 {
             shared.counters.dropped_qos0(dropped_qos0);
         }
-        if accepted > 0 {
-            shared.ledger.open(Opened::Accepted, accepted);
-        }
-        if delivered > 0 {
-            shared.ledger.settle(Settled::Delivered, delivered);
+        for (class, (accepted, delivered)) in
+            Class::ALL.into_iter().zip(accepted.into_iter().zip(delivered))
+        {
+            if accepted > 0 {
+                shared.ledger.open(Opened::Accepted, class, accepted);
+            }
+            if delivered > 0 {
+                shared.ledger.settle(Settled::Delivered, class, delivered);
+            }
         }
     }
 }

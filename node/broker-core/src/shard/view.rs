@@ -1,7 +1,15 @@
 //! Answers to the administrator.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use verge_mqtt_proto::session::Held;
+
 use super::Shard;
-use super::api::{Answer, ClientView, Query, SessionView, ShardCounts, SubscriptionView};
+use super::api::{
+    Answer, ClientView, HolderView, Query, SessionView, ShardCounts, SubscriptionView,
+};
+use super::session::Ownership;
 
 impl Shard {
     /// Answers a question, in the order of clients.
@@ -15,12 +23,43 @@ impl Shard {
                 connected: self.conns.values().filter(|conn| conn.session().is_some()).count()
                     as u64,
                 sessions: self.open.len() as u64,
-                held: self.sessions.values().map(|s| s.outbound.len() as u64).sum(),
+                held: self.held().total(),
             }),
-            Query::Held => {
-                Answer::Held(self.sessions.values().map(|s| s.outbound.len() as u64).sum())
-            }
+            Query::Held => Answer::Held(self.held()),
+            Query::Holders(top) => Answer::Holders(self.holders(*top)),
         }
+    }
+
+    /// Counted from the sessions, independent of the books.
+    fn held(&self) -> Held {
+        let mut held = Held::default();
+        self.sessions.values().for_each(|session| held += session.outbound.held());
+        held
+    }
+
+    /// The sessions with the most messages, and those with the most bytes.
+    fn holders(&self, top: usize) -> Vec<HolderView> {
+        let mut owed: Vec<_> =
+            self.sessions.values().filter(|session| !session.outbound.is_empty()).collect();
+        let mut places = BTreeSet::new();
+        let orders: [fn(&super::Session) -> usize; 2] =
+            [|session| session.outbound.len(), |session| session.outbound.bytes()];
+        for order in orders {
+            if owed.len() > top {
+                owed.select_nth_unstable_by_key(top, |session| Reverse(order(session)));
+            }
+            places.extend(owed.iter().take(top).map(|session| session.no));
+        }
+        let view = |session: &super::Session| HolderView {
+            client: session.client.clone(),
+            connected: session.conn.is_some(),
+            moves_to: match &session.ownership {
+                Ownership::Open => None,
+                Ownership::Sealed(sealed) => Some(sealed.to.node),
+            },
+            held: session.outbound.held(),
+        };
+        places.iter().filter_map(|no| self.sessions.get(no)).map(view).collect()
     }
 
     fn clients(&self) -> Vec<ClientView> {

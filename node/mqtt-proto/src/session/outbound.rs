@@ -581,7 +581,10 @@ impl Outbound {
     }
 }
 
+mod held;
 mod streams;
+
+pub use held::Held;
 
 #[cfg(test)]
 pub(super) mod tests;

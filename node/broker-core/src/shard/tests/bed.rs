@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use verge_model::{Class, ClientKey, Hlc, MessageId, Millis, NodeId, NodeKey, Now, UnixMillis};
 use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::session::Held;
 use verge_mqtt_proto::{KeptProperties, QoS, TopicName};
 use verge_storage::memory::{Crash, MemoryDisk};
 use verge_storage::{Batch, MemoryStore, Promise, Store, StoreError};
@@ -348,10 +349,10 @@ impl Bed {
     }
 
     fn held_by(&mut self, shard: usize) -> u64 {
-        let Answer::Held(count) = self.query(Query::Held).swap_remove(shard) else {
+        let Answer::Held(held) = self.query(Query::Held).swap_remove(shard) else {
             panic!("Held answers Held")
         };
-        count
+        held.total()
     }
 
     fn feed(&mut self, conn: ConnId) {
@@ -456,8 +457,14 @@ impl Bed {
         for shard in &self.shards {
             shard.check_invariants();
         }
-        let held = self.held();
-        assert_eq!(self.ledger().balance(held), 0, "the books balance: {:?}", self.ledger());
+        let mut held = Held::default();
+        for answer in self.query(Query::Held) {
+            let Answer::Held(of_shard) = answer else { panic!("Held answers Held") };
+            held += of_shard;
+        }
+        for (books, held) in self.shared.ledger.by_class().iter().zip(held.messages) {
+            assert_eq!(books.balance(held), 0, "the books of each class balance: {books:?}");
+        }
     }
 }
 

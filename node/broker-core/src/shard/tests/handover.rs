@@ -31,6 +31,7 @@ fn a_session_follows_its_client_with_queue_and_flight() {
     mesh.at(1, |b| b.expect(new, &again));
     assert_eq!(mesh.nodes[0].held(), 0);
     assert_eq!(mesh.nodes[0].ledger().handed_over, 3);
+    assert_eq!(mesh.nodes[1].ledger().imported, 3, "what one gives the other takes");
     mesh.wait(40_000);
     assert_eq!(mesh.nodes[0].rows(), (0, 0));
     assert!(mesh.frames.last().unwrap().ends_with("b→a Drained"), "{:?}", mesh.frames);
