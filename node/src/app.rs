@@ -129,6 +129,7 @@ impl Node {
         let shared = NodeShared::new(id.key(), identity.incarnation, rules)
             .with_shared(extensions::shared(&config, rand::random()))
             .with_extensions(extensions::extensions(&config, settings::shard_count(&config))?)
+            .with_storage(Arc::clone(store.health()))
             .with_retained(settings::retained(&config));
         let shared = Arc::new(shared);
         let restored = restore::load(&*store, &shared)?;
@@ -160,6 +161,7 @@ impl Node {
 
         let mut threads = Threads::default();
         let (alarm, alarms) = Alarms::new();
+        let disk = Arc::clone(&store);
         let store: Arc<dyn Store> = store;
         let (writer, writing) = Writer::spawn(Arc::clone(&store), WRITER_QUEUE_MAX);
         threads.writer = Some(writing);
@@ -209,7 +211,7 @@ impl Node {
             writer: writer.clone(),
             mailboxes: &mailboxes,
             passwords: passwords.map(|(_, threads)| threads),
-            alarm,
+            alarm: alarm.clone(),
         };
         let doors = clients.serve(shards, &mut threads)?;
         let listeners = Listeners::start(config.clone(), source, doors, listeners, live);
@@ -234,6 +236,7 @@ impl Node {
             mailboxes: mailboxes.clone(),
             mesh: view,
             store,
+            disk: Arc::clone(&disk),
             writer: writer.clone(),
             ready: Arc::clone(&ready),
             off_by: AtomicI64::new(0),
@@ -244,6 +247,7 @@ impl Node {
         let admin = Arc::new(admin);
         let every = config.sys.interval.0.0;
         let sys_stopped = admin_stopped.clone();
+        threads.disk = Some(crate::disk::spawn(disk, alarm, admin_stopped.clone())?);
         threads.sys = Some(crate::sys::spawn(Arc::clone(&admin), every, sys_stopped)?);
         threads.admin = Some(admin_server.serve(admin::routes(admin), admin_stopped)?);
 
@@ -335,6 +339,7 @@ impl Node {
         done &= threads::join_by(threads.mesh.take(), deadline);
         self.admin_stop.send_replace(true);
         done &= threads::join_by(threads.sys.take(), deadline);
+        done &= threads::join_by(threads.disk.take(), deadline);
         done &= threads::join_by(threads.admin.take(), deadline);
         // Every handle of the writer went with its thread, so it flushes and ends.
         done &= threads::join_by(threads.writer.take(), deadline);

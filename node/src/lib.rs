@@ -16,6 +16,7 @@
 //! | [`cli`], [`config`] | what the operator says |
 //! | [`listener`], [`shard`] | clients |
 //! | [`mesh`], [`uplink`] | other nodes |
+//! | [`disk`] | what is free, and whether it works |
 //! | [`admin`], [`telemetry`] | what the operator is told |
 //! | [`client`], [`demo`] | the other side: an MQTT client, and vehicles that drive past nodes |
 //! | [`bench`] | the same work against this broker and others |
@@ -32,6 +33,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod disk;
 pub mod listener;
 pub mod mesh;
 pub mod shard;

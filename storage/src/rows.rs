@@ -39,7 +39,8 @@ pub trait StoreRows: Store {
 
     /// The rows of a range, in key order.
     fn rows<K: Row>(&self, range: KeyRange) -> Rows<'_, Self, K> {
-        Rows { store: self, page: Vec::new().into_iter(), rest: Some(range), key: PhantomData }
+        let page = Vec::new().into_iter();
+        Rows { store: self, page, rest: Some(range), damaged: None, key: PhantomData }
     }
 
     /// The header of a session.
@@ -224,6 +225,7 @@ pub struct Rows<'a, S: ?Sized, K> {
     store: &'a S,
     page: vec::IntoIter<(Bytes, Bytes)>,
     rest: Option<KeyRange>,
+    damaged: Option<StoreError>,
     key: PhantomData<fn() -> K>,
 }
 
@@ -235,11 +237,15 @@ impl<S: Store + ?Sized, K: Row> Iterator for Rows<'_, S, K> {
             if let Some((key, value)) = self.page.next() {
                 return Some(decode(&key, &value));
             }
+            if let Some(error) = self.damaged.take() {
+                return Some(Err(error));
+            }
             let range = self.rest.take()?;
             match self.store.scan(K::FAMILY, &range, PAGE_ROWS) {
                 Ok(page) => {
                     self.page = page.rows.into_iter();
                     self.rest = page.rest;
+                    self.damaged = page.damaged;
                 }
                 Err(error) => return Some(Err(error)),
             }

@@ -40,10 +40,11 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Corrupt`] concerns this row only.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
-    /// The first rows of `range`, at most `limit`, [`SCAN_ROWS_MAX`] and [`SCAN_BYTES_MAX`].
+    /// The first rows of `range`, at most `limit`, [`SCAN_ROWS_MAX`] and [`SCAN_BYTES_MAX`]. Rows
+    /// that are damaged are left out and end the page.
     ///
     /// # Errors
-    /// Rows that cannot be read; none are returned.
+    /// The disk's; no rows are returned.
     fn scan(&self, family: Family, range: &KeyRange, limit: usize) -> Result<ScanPage, StoreError>;
 
     /// Which rows of `log` there are. A log that never was is empty and begins at 1.
@@ -92,6 +93,8 @@ pub struct ScanPage {
     pub rows: Vec<(Bytes, Bytes)>,
     /// What is left to scan; `None` at the end.
     pub rest: Option<KeyRange>,
+    /// What could not be read between the last of `rows` and `rest`; it is left out.
+    pub damaged: Option<StoreError>,
 }
 
 /// How much a family holds.

@@ -16,7 +16,6 @@ mod node;
 #[path = "../processes/ports.rs"]
 mod ports;
 #[path = "../processes/programs.rs"]
-#[expect(dead_code, reason = "process tests need more programs")]
 mod programs;
 #[path = "../processes/site.rs"]
 #[expect(dead_code, reason = "process tests need more of a site")]

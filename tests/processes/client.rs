@@ -87,6 +87,8 @@ pub(crate) struct Client {
     pub(crate) farewell: Option<ReasonCode>,
     /// Messages that the server has taken over.
     pub(crate) acknowledged: u64,
+    /// Why messages were refused, where that is no failure of the test.
+    pub(crate) refused: Option<Vec<ReasonCode>>,
 }
 
 impl Client {
@@ -113,7 +115,13 @@ impl Client {
             granted: None,
             farewell: None,
             acknowledged: 0,
+            refused: None,
         }
+    }
+
+    /// A client that leaves no session behind.
+    pub(crate) fn with_clean_start(self) -> Self {
+        Self { clean_start: true, ..self }
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -206,8 +214,28 @@ impl Client {
         self.publish_with(topic, payload, qos, false);
     }
 
+    /// Publishes at QoS 1 what expires.
+    pub(crate) fn publish_expiring(&mut self, topic: &str, payload: &str, secs: u32) {
+        let expiry = PublishProperties {
+            message_expiry_interval: Some(secs),
+            ..PublishProperties::default()
+        };
+        self.publish_as(topic, payload, QoS::AtLeastOnce, false, expiry);
+    }
+
     /// As [`publish`](Self::publish); a message sent again has lost its `retain`.
     pub(crate) fn publish_with(&mut self, topic: &str, payload: &str, qos: QoS, retain: bool) {
+        self.publish_as(topic, payload, qos, retain, PublishProperties::default());
+    }
+
+    fn publish_as(
+        &mut self,
+        topic: &str,
+        payload: &str,
+        qos: QoS,
+        retain: bool,
+        properties: PublishProperties<'_>,
+    ) {
         let packet_id = (qos != QoS::AtMostOnce).then(|| self.next_id());
         self.send(&Packet::Publish(Publish {
             dup: false,
@@ -215,7 +243,7 @@ impl Client {
             retain,
             topic,
             packet_id,
-            properties: PublishProperties::default(),
+            properties,
             payload: payload.as_bytes(),
         }));
         if let Some(packet_id) = packet_id {
@@ -353,6 +381,11 @@ impl Client {
 
     fn handle_ack(&mut self, ack: &Ack<'_>) {
         let place = self.outgoing.iter().position(|sent| sent.packet_id == ack.packet_id);
+        if let Some(refused) = self.refused.as_mut().filter(|_| ack.reason.is_error()) {
+            refused.push(ack.reason);
+            self.outgoing.retain(|sent| sent.packet_id != ack.packet_id);
+            return;
+        }
         match ack.kind {
             AckKind::Puback | AckKind::Pubcomp => {
                 assert!(!ack.reason.is_error(), "{}: {ack:?}", self.id);

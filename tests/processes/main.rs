@@ -14,6 +14,7 @@ mod cloud;
 mod command_line;
 mod crash;
 mod extensions;
+mod faults;
 mod formats;
 mod half_open;
 mod handover;

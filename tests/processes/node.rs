@@ -31,6 +31,7 @@ pub(crate) struct Node {
     args: Vec<String>,
     dir: PathBuf,
     home: PathBuf,
+    env: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -51,6 +52,7 @@ impl Node {
             args: Vec::new(),
             dir: dir.to_owned(),
             home: dir.join("home"),
+            env: Vec::new(),
             child: None,
         }
     }
@@ -64,6 +66,12 @@ impl Node {
         for setting in settings {
             self.args(["--set", setting]);
         }
+        self
+    }
+
+    /// With a variable of the environment.
+    pub(crate) fn env(mut self, name: &str, value: &Path) -> Self {
+        self.env.push((name.to_owned(), value.display().to_string()));
         self
     }
 
@@ -90,6 +98,7 @@ impl Node {
         command.arg(&self.program).args(&self.args).current_dir(&self.dir);
         without_settings(&mut command);
         command.env("HOME", &self.home).stdin(Stdio::null());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdout(append(&self.out_path())).stderr(append(&self.log_path()));
         self.child = Some(command.spawn().expect("a shell can be started"));
         until("the node is ready", || {
@@ -157,6 +166,23 @@ impl Node {
     /// The status of an answer, if there is one.
     pub(crate) fn status(&self, path: &str) -> Option<u16> {
         agent().get(self.url(path)).call().ok().map(|answer| answer.status().as_u16())
+    }
+
+    /// The status and text of an answer.
+    pub(crate) fn answer(&self, path: &str) -> (u16, String) {
+        let mut answer = agent().get(self.url(path)).call().expect("the admin API answers");
+        let text = answer.body_mut().read_to_string().expect("answers are text");
+        (answer.status().as_u16(), text)
+    }
+
+    /// Started as [`start`](Self::start) does, but it must not serve: the line it says.
+    pub(crate) fn refuses_to_start(&self) -> String {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).current_dir(&self.dir);
+        without_settings(&mut command);
+        command.env("HOME", &self.home);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        programs::refusal_of(&mut command, 2)
     }
 
     /// The status of a request with this body.

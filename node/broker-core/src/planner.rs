@@ -350,6 +350,7 @@ impl Planner {
     /// Keeps a retained message, or removes it if the payload is empty [MQTT-3.3.1-6]; false if a
     /// later one is kept already.
     fn retain(&self, message: &Arc<Message>, batch: &mut Batch) -> bool {
+        self.shared.note_stamp(message.stamp);
         let kept = (!message.payload.is_empty()).then(|| Arc::clone(message));
         let value = RetainedValue { stamp: message.stamp, node: message.id.node, message: kept };
         let record = RetainedRecord {

@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use verge_model::{Hlc, Incarnation, MessageId, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
+use verge_storage::Health;
 
 use crate::extension::Extensions;
 use crate::ledger::{Counters, Ledger};
@@ -39,6 +40,8 @@ pub struct NodeShared {
     pub rules: TopicRules,
     /// What goes beyond the standard.
     pub extensions: Extensions,
+    /// How the store is.
+    pub storage: Arc<Health>,
     /// Nodes that keep retained messages with us. A lock because it changes with membership only
     /// and is read by PUBLISH with RETAIN only.
     peers: RwLock<Arc<[NodeKey]>>,
@@ -62,6 +65,7 @@ impl NodeShared {
             counters: Counters::default(),
             rules,
             extensions: Extensions::default(),
+            storage: Arc::default(),
             peers: RwLock::new(Arc::from([])),
             message_seq: AtomicU64::new(1),
             queue_seq: AtomicU64::new(life + 1),
@@ -81,6 +85,12 @@ impl NodeShared {
     #[must_use]
     pub fn with_extensions(self, extensions: Extensions) -> Self {
         Self { extensions, ..self }
+    }
+
+    /// The same, over a store that says how it is.
+    #[must_use]
+    pub fn with_storage(self, storage: Arc<Health>) -> Self {
+        Self { storage, ..self }
     }
 
     /// Counts a message that a session, or everyone, does without, if its topic is counted.
@@ -133,6 +143,12 @@ impl NodeShared {
         Hlc((last.unwrap_or_else(|last| last) + 1).max(floor))
     }
 
+    /// Takes note of a stamp given elsewhere or in an earlier life: those given from now on are
+    /// greater, whatever the clock says.
+    pub fn note_stamp(&self, stamp: Hlc) {
+        self.stamp.fetch_max(stamp.0, Ordering::Relaxed);
+    }
+
     /// The nodes that keep retained messages with us.
     #[must_use]
     pub fn peers(&self) -> Arc<[NodeKey]> {
@@ -155,6 +171,9 @@ mod tests {
         let second = NodeShared::new(NodeKey(1), 2, TopicRules::default());
         assert!(first.stamp(UnixMillis(5)) < first.stamp(UnixMillis(5)));
         assert!(first.stamp(UnixMillis(9)) < first.stamp(UnixMillis(3)));
+        let stored = first.stamp(UnixMillis(50_000));
+        second.note_stamp(stored);
+        assert!(stored < second.stamp(UnixMillis(1)), "the clock was set back");
         assert!(first.next_queue_seq() < first.next_queue_seq());
         assert!(first.next_queue_seq() < second.next_queue_seq());
         assert!(first.next_session_no() < second.next_session_no());

@@ -3,6 +3,7 @@
 //! Questions go to the threads that know the answers, as mail, or read what those publish; nothing
 //! here has a lock that a client waits for.
 
+pub mod disk;
 pub mod extensions;
 pub mod ledger;
 pub mod ledger_mesh;
@@ -29,7 +30,7 @@ use verge_broker_core::shard::api::{Answer, ClientView, Mail, Query, ShardIndex}
 use verge_broker_core::shared::NodeShared;
 use verge_model::{LatLon, UnixMillis};
 use verge_storage::Store;
-use verge_storage_rocksdb::WriterHandle;
+use verge_storage_rocksdb::{RocksStore, WriterHandle};
 
 use self::metrics::Gauge;
 use self::page::{ApiError, Page, PageQuery};
@@ -60,6 +61,8 @@ pub struct Admin {
     pub mesh: Arc<ArcSwap<MeshView>>,
     /// The store, for reading.
     pub store: Arc<dyn Store>,
+    /// The same, as what lies on a disk.
+    pub disk: Arc<RocksStore>,
     /// The writer, for its counts.
     pub writer: WriterHandle,
     /// Whether the node serves.
@@ -174,7 +177,10 @@ fn ready_text(warnings: &[String]) -> String {
 }
 
 async fn readyz(State(admin): Shared) -> Response {
-    if admin.ready.load(Ordering::Acquire) {
+    if let Some(trouble) = admin.shared.storage.trouble() {
+        let words = format!("not ready: storage: {}: {trouble}\n", trouble.as_str());
+        (StatusCode::SERVICE_UNAVAILABLE, words).into_response()
+    } else if admin.ready.load(Ordering::Acquire) {
         (StatusCode::OK, ready_text(&admin.warnings())).into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
@@ -332,12 +338,14 @@ async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {
         ("storage_batches_total", "Batches committed", writer.batches),
         ("storage_written_bytes_total", "Bytes of keys and values committed", writer.bytes),
         ("storage_fsyncs_total", "Groups that were synced", writer.fsyncs),
-        ("storage_failures_total", "Groups that were not committed", writer.failures),
+        ("storage_groups_failed_total", "Groups that were not committed", writer.failures),
         ("storage_refused_total", "Batches that found the writer's queue full", writer.refused),
     ] {
         let labels = Vec::new();
         counters.push(verge_broker_core::counters::Metric { name, help, labels, value });
     }
+    let (of_disk, gauges_of_disk) = disk::metrics(&admin);
+    counters.extend(of_disk);
     counters.push(verge_broker_core::counters::Metric {
         name: "retained_refused_messages_total",
         help: "Messages not retained, since as many or as large ones are as are kept",
@@ -356,6 +364,7 @@ async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {
         gauge("retained_messages", "Topics with a retained message", admin.shared.retained.count()),
         gauge("retained_bytes", "Bytes of retained messages", admin.shared.retained.bytes()),
     ];
+    gauges.extend(gauges_of_disk);
     let (delayed, delayed_bytes) = admin.shared.extensions.delayed.waiting();
     gauges.push(gauge("delayed_messages", "Messages that wait to be published", delayed as usize));
     gauges.push(gauge("delayed_bytes", "Bytes of them", delayed_bytes as usize));

@@ -146,6 +146,7 @@ pub(super) fn store(config: &Config) -> verge_storage_rocksdb::Config {
         memtables_bytes_max: config.storage.write_buffer_bytes,
         memtable_bytes_max: config.storage.write_buffer_bytes / MEMTABLES,
         block_cache_bytes: config.storage.cache_bytes,
+        reserve_bytes: config.storage.reserve_bytes,
         ..verge_storage_rocksdb::Config::new(&config.node.data_dir)
     }
 }

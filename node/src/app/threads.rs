@@ -19,6 +19,7 @@ const FAILED_START_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Threads {
     pub(super) shards: Vec<JoinHandle<()>>,
     pub(super) sys: Option<JoinHandle<()>>,
+    pub(super) disk: Option<JoinHandle<()>>,
     pub(super) mesh: Option<JoinHandle<()>>,
     pub(super) admin: Option<JoinHandle<()>>,
     pub(super) writer: Option<JoinHandle<()>>,
@@ -27,10 +28,11 @@ pub(super) struct Threads {
 impl Drop for Threads {
     /// Of a node that did not start nothing goes on: the store is closed before the process may end.
     fn drop(&mut self) {
-        let Self { shards, sys, mesh, admin, writer } = self;
+        let Self { shards, sys, disk, mesh, admin, writer } = self;
         let left = shards
             .drain(..)
             .chain(sys.take())
+            .chain(disk.take())
             .chain(mesh.take())
             .chain(admin.take())
             .chain(writer.take());

@@ -95,6 +95,10 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     ("storage.cache_bytes", "memory for reading"),
     ("storage.write_buffer_bytes", "memory for writing"),
+    (
+        "storage.reserve_bytes",
+        "free bytes of the disk below which what must be stored is refused; 0 is never",
+    ),
     ("topics", "class and scope of publications by topic; the first match decides"),
     ("uplink.select", "filters of publications that go to the cloud tier"),
     ("uplink.batch_rows_max", "most rows sent at once"),

@@ -117,6 +117,8 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             promise: Text(Promise::Synced),
             cache_bytes: pick(16 * MIB, 256 * MIB),
             write_buffer_bytes: pick(16 * MIB, 128 * MIB),
+            // What is in memory becomes files once more, and compactions need as much again.
+            reserve_bytes: pick(64 * MIB, 512 * MIB) as u64,
         },
         topics: Vec::new(),
         uplink: UplinkSection {

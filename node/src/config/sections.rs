@@ -351,6 +351,8 @@ pub struct StorageSection {
     pub cache_bytes: usize,
     /// Memory for writing.
     pub write_buffer_bytes: usize,
+    /// Free bytes below which messages that must be stored are refused; 0 is never.
+    pub reserve_bytes: u64,
 }
 
 /// `[[topics]]`

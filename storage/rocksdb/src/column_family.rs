@@ -71,7 +71,7 @@ fn options(cache: &Cache, memtable_bytes: usize) -> Options {
 }
 
 /// Whether most rows are deleted soon after they were written.
-fn is_short_lived(family: Family) -> bool {
+pub(crate) fn is_short_lived(family: Family) -> bool {
     match family {
         Family::Queue
         | Family::Received

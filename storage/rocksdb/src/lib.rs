@@ -8,11 +8,16 @@
 //! anything in it asks for more than `buffered`, one fsync.
 
 mod column_family;
+mod damage;
 mod error;
 mod open;
+mod recover;
+mod settling;
 mod store;
+mod watch;
 mod writer;
 
 pub use open::Config;
 pub use store::RocksStore;
+pub use watch::DiskUse;
 pub use writer::{Completion, Refused, RefusedReason, Writer, WriterCounts, WriterHandle};

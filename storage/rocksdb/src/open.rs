@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rocksdb::{DB, DBRecoveryMode, LogLevel, Options};
+use rocksdb::statistics::StatsLevel;
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, LogLevel, Options};
 use verge_model::NodeId;
 use verge_storage::key::MetaKey;
 use verge_storage::log::LogTable;
@@ -42,6 +43,9 @@ pub struct Config {
     /// Size of the write-ahead log, after which what holds it back is written out. Bounds what a
     /// restart replays.
     pub wal_bytes_max: u64,
+    /// While less is free on the file system, messages that must be stored are refused, so that
+    /// what ends has room: settlements, deletions, compactions.
+    pub reserve_bytes: u64,
 }
 
 impl Config {
@@ -55,6 +59,7 @@ impl Config {
             block_cache_bytes: 8 * MIB,
             open_files_max: 256,
             wal_bytes_max: 64 * MIB as u64,
+            reserve_bytes: 64 * MIB as u64,
         }
     }
 }
@@ -69,14 +74,12 @@ impl RocksStore {
         let dir = &config.dir;
         fs::create_dir_all(dir).map_err(|error| error::create(&error, dir))?;
         refuse_unknown_families(dir)?;
-        let cache = column_family::cache(config.block_cache_bytes);
-        let families = column_family::descriptors(&cache, config.memtable_bytes_max);
-        let db = DB::open_cf_descriptors(&options(config), dir, families)
-            .map_err(|error| error::open(&error, dir))?;
+        let opening = Opening::new(config);
+        let db = opening.open()?;
         let get = |key: &[u8]| get_meta(&db, key);
         let boot = identity::boot(dir, node_id, new_log_id, get)?;
         let logs = load_logs(&db)?;
-        let store = Self::new(db, boot.identity, logs);
+        let store = Self::new(opening, db, boot.identity, logs);
         if let Some(from) = boot.migrate_from {
             migrate_rows(&store, dir, from)?;
         }
@@ -96,6 +99,39 @@ fn migrate_rows(store: &RocksStore, dir: &Path, from: u32) -> Result<(), StoreEr
     Ok(())
 }
 
+/// How a directory is opened, also when it is opened anew.
+pub(crate) struct Opening {
+    pub(crate) config: Config,
+    /// Holds the statistics too, which so go on.
+    pub(crate) options: Options,
+    cache: Cache,
+}
+
+impl Opening {
+    fn new(config: &Config) -> Self {
+        let cache = column_family::cache(config.block_cache_bytes);
+        Self { config: config.clone(), options: options(config), cache }
+    }
+
+    /// Opens the directory.
+    pub(crate) fn open(&self) -> Result<DB, StoreError> {
+        let dir = &self.config.dir;
+        DB::open_cf_descriptors(&self.options, dir, self.families())
+            .map_err(|error| error::open(&error, dir))
+    }
+
+    /// Opens the directory without writing to it.
+    pub(crate) fn open_read_only(&self) -> Result<DB, StoreError> {
+        let dir = &self.config.dir;
+        DB::open_cf_descriptors_read_only(&self.options, dir, self.families(), false)
+            .map_err(|error| error::open(&error, dir))
+    }
+
+    fn families(&self) -> Vec<ColumnFamilyDescriptor> {
+        column_family::descriptors(&self.cache, self.config.memtable_bytes_max)
+    }
+}
+
 fn options(config: &Config) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -112,6 +148,9 @@ fn options(config: &Config) -> Options {
     // Opening must not read every table file.
     options.set_skip_stats_update_on_db_open(true);
     options.set_stats_dump_period_sec(0);
+    // What is written and rewritten, for metrics; times would cost every write.
+    options.enable_statistics();
+    options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(LOG_FILES_MAX);
     options.set_max_log_file_size(LOG_FILE_BYTES_MAX);

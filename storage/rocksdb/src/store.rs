@@ -1,18 +1,22 @@
 //! The store.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE};
 use rocksdb::{ColumnFamily, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
 use verge_storage::log::{LogTable, WriteSink};
 use verge_storage::store::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use verge_storage::{
-    Batch, Committed, Family, FamilySize, Identity, KeyRange, LogBounds, LogKey, ScanPage, Store,
-    StoreError,
+    Batch, Committed, Family, FamilySize, Health, Identity, KeyRange, LogBounds, LogKey, ScanPage,
+    Store, StoreError, Trouble,
 };
 
-use crate::error;
-use crate::open::family;
+use crate::open::{Opening, family};
+use crate::recover::Failed;
+use crate::{damage, error};
 
 /// Bytes a write takes in RocksDB's batch beside its key and value, about.
 const WRITE_BYTES: usize = 16;
@@ -20,34 +24,77 @@ const WRITE_BYTES: usize = 16;
 /// A store in a directory. Open it with [`RocksStore::open`]; dropping it closes the directory, and
 /// what was committed is safe without.
 pub struct RocksStore {
-    db: DB,
+    pub(crate) opening: Opening,
+    pub(crate) health: Arc<Health>,
+    // Written only while the database is opened anew; `None` if that failed even for reading.
+    pub(crate) db: RwLock<Option<DB>>,
     identity: Identity,
-    // Held for a whole commit: the numbers of logs are given and become true in one order.
-    committing: Mutex<()>,
+    // Held for a whole commit: the numbers of logs are given and become true in one order. After a
+    // failed commit it says why there are no more.
+    pub(crate) committing: Mutex<Option<Failed>>,
+    /// Rows deleted since the last time that room was made.
+    pub(crate) deleted: AtomicU64,
     // Apart from `committing`, so that readers of bounds do not wait for an fsync.
     logs: RwLock<LogTable>,
 }
 
 impl RocksStore {
-    pub(crate) fn new(db: DB, identity: Identity, logs: LogTable) -> Self {
-        Self { db, identity, committing: Mutex::new(()), logs: RwLock::new(logs) }
-    }
-
-    /// The rows of `range`, from its start, as long as `rows` lasts.
-    fn iterator(&self, in_family: Family, range: &KeyRange) -> DBRawIterator<'_> {
-        let mut options = ReadOptions::default();
-        if let Some(end) = &range.end {
-            options.set_iterate_upper_bound(&end[..]);
+    pub(crate) fn new(opening: Opening, db: DB, identity: Identity, logs: LogTable) -> Self {
+        Self {
+            opening,
+            health: Arc::default(),
+            db: RwLock::new(Some(db)),
+            identity,
+            committing: Mutex::new(None),
+            deleted: AtomicU64::new(0),
+            logs: RwLock::new(logs),
         }
-        let mut rows = self.db.raw_iterator_cf_opt(family(&self.db, in_family), options);
-        rows.seek(&range.start);
-        rows
     }
 
-    fn number(&self, in_family: Family, name: &rocksdb::properties::PropName) -> u64 {
-        // A property that cannot be read is a metric missing, not a failure.
-        self.db.property_int_value_cf(family(&self.db, in_family), name).ok().flatten().unwrap_or(0)
+    /// The database, for as long as it is not opened anew.
+    pub(crate) fn db(&self) -> Result<MappedRwLockReadGuard<'_, DB>, StoreError> {
+        RwLockReadGuard::try_map(self.db.read(), Option::as_ref)
+            .map_err(|_| StoreError::Io { detail: "the data directory cannot be opened".into() })
     }
+
+    /// Notes a failed read.
+    fn unread(&self, error: StoreError) -> StoreError {
+        if let StoreError::Corrupt { .. } = &error {
+            self.health.count(Trouble::Corrupt);
+        } else {
+            self.health.count(Trouble::Read);
+            tracing::error!(%error, "a read failed");
+        }
+        error
+    }
+
+    /// Notes a failed commit: there are no more until the store was opened anew.
+    fn uncommitted(&self, error: StoreError, batches: &[Batch]) -> Failed {
+        if let Some(trouble) = Trouble::of(&error) {
+            self.health.count(trouble);
+            if self.health.refuse(trouble) {
+                let advice = trouble.advice();
+                tracing::error!(%error, "messages that must be stored are refused: {advice}");
+            }
+        }
+        Failed::new(error, batches, &self.logs.read())
+    }
+}
+
+/// The rows of `range`, from its start, as long as `rows` lasts.
+fn iterator<'db>(db: &'db DB, in_family: Family, range: &KeyRange) -> DBRawIterator<'db> {
+    let mut options = ReadOptions::default();
+    if let Some(end) = &range.end {
+        options.set_iterate_upper_bound(&end[..]);
+    }
+    let mut rows = db.raw_iterator_cf_opt(family(db, in_family), options);
+    rows.seek(&range.start);
+    rows
+}
+
+pub(crate) fn number(db: &DB, in_family: Family, name: &rocksdb::properties::PropName) -> u64 {
+    // A property that cannot be read is a metric missing, not a failure.
+    db.property_int_value_cf(family(db, in_family), name).ok().flatten().unwrap_or(0)
 }
 
 impl Store for RocksStore {
@@ -56,24 +103,42 @@ impl Store for RocksStore {
     }
 
     fn commit(&self, batches: &[Batch], sync: bool) -> Result<Vec<Committed>, StoreError> {
-        let _turn = self.committing.lock();
-        let mut group = Group::new(&self.db, batches);
+        let mut failed = self.committing.lock();
+        if let Some(failed) = &*failed {
+            return Err(failed.error.clone());
+        }
+        let db = self.db()?;
+        let mut group = Group::new(&db, batches);
         let applied = self.logs.read().apply(batches, &mut group);
-        if !group.batch.is_empty() {
+        let deleted = group.deleted;
+        let written = if !group.batch.is_empty() {
             let mut options = WriteOptions::default();
             options.set_sync(sync);
-            self.db.write_opt(group.batch, &options).map_err(|error| error::disk(&error))?;
+            db.write_opt(group.batch, &options)
         } else if sync {
-            self.db.flush_wal(true).map_err(|error| error::disk(&error))?;
+            db.flush_wal(true)
+        } else {
+            Ok(())
+        };
+        match written {
+            Ok(()) => {
+                self.deleted.fetch_add(deleted, Ordering::Relaxed);
+                Ok(self.logs.write().adopt(applied))
+            }
+            Err(error) => {
+                let failure = self.uncommitted(error::disk(&error), batches);
+                let error = failure.error.clone();
+                *failed = Some(failure);
+                Err(error)
+            }
         }
-        Ok(self.logs.write().adopt(applied))
     }
 
     fn get(&self, in_family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let value = self
-            .db
-            .get_pinned_cf(family(&self.db, in_family), key)
-            .map_err(|error| error::read(&error, in_family, key))?;
+        let db = self.db()?;
+        let value = db
+            .get_pinned_cf(family(&db, in_family), key)
+            .map_err(|error| self.unread(error::read(&error, in_family, key)))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -88,7 +153,8 @@ impl Store for RocksStore {
             return Ok(page);
         }
         let mut bytes = 0;
-        let mut rows = self.iterator(in_family, range);
+        let db = self.db()?;
+        let mut rows = iterator(&db, in_family, range);
         while let Some((key, value)) = rows.item() {
             if page.rows.len() >= limit.clamp(1, SCAN_ROWS_MAX) || bytes >= SCAN_BYTES_MAX {
                 let start = Bytes::copy_from_slice(key);
@@ -99,11 +165,17 @@ impl Store for RocksStore {
             page.rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
             rows.next();
         }
-        rows.status().map_err(|error| {
-            // The row after the last one read is somewhere in the block that failed.
-            let key = page.rows.last().map_or(&range.start, |(key, _)| key);
-            error::read(&error, in_family, key)
-        })?;
+        let Err(error) = rows.status() else { return Ok(page) };
+        // The row after the last one read is somewhere in the block that failed.
+        let key = page.rows.last().map_or(&range.start, |(key, _)| key).clone();
+        let error = self.unread(error::read(&error, in_family, &key));
+        if !matches!(error, StoreError::Corrupt { .. }) {
+            return Err(error);
+        }
+        page.rest = damage::beyond(&db, in_family, &key, range);
+        self.health.count_left_out();
+        tracing::error!(%error, "rows that cannot be read are left out");
+        page.damaged = Some(error);
         Ok(page)
     }
 
@@ -127,7 +199,8 @@ impl Store for RocksStore {
             start: Bytes::copy_from_slice(&log.row(from)),
             end: Some(Bytes::copy_from_slice(&log.row(bounds.next))),
         };
-        let mut rows = self.iterator(log.family(), &range);
+        let db = self.db()?;
+        let mut rows = iterator(&db, log.family(), &range);
         let mut bytes = 0;
         for seq in from..bounds.next {
             if found.len() >= rows_max || bytes >= bytes_max {
@@ -141,7 +214,8 @@ impl Store for RocksStore {
                 }
                 None => {
                     let key = log.row(seq);
-                    rows.status().map_err(|error| error::read(&error, log.family(), &key))?;
+                    rows.status()
+                        .map_err(|error| self.unread(error::read(&error, log.family(), &key)))?;
                     // Another thread may have trimmed the row since `bounds` was read.
                     if found.is_empty() && self.logs.read().bounds(log).first <= seq {
                         return Err(StoreError::missing_row(log, seq));
@@ -158,11 +232,12 @@ impl Store for RocksStore {
     }
 
     fn sizes(&self) -> Result<Vec<FamilySize>, StoreError> {
+        let db = self.db()?;
         let size = |family| FamilySize {
             family,
-            rows: self.number(family, ESTIMATE_NUM_KEYS),
-            bytes: self.number(family, LIVE_SST_FILES_SIZE)
-                + self.number(family, CUR_SIZE_ALL_MEM_TABLES),
+            rows: number(&db, family, ESTIMATE_NUM_KEYS),
+            bytes: number(&db, family, LIVE_SST_FILES_SIZE)
+                + number(&db, family, CUR_SIZE_ALL_MEM_TABLES),
         };
         Ok(Family::ALL.into_iter().map(size).collect())
     }
@@ -172,6 +247,7 @@ impl Store for RocksStore {
 struct Group<'db> {
     families: [&'db ColumnFamily; Family::ALL.len()],
     batch: WriteBatch,
+    deleted: u64,
 }
 
 impl<'db> Group<'db> {
@@ -181,6 +257,7 @@ impl<'db> Group<'db> {
         Self {
             families: Family::ALL.map(|of| family(db, of)),
             batch: WriteBatch::with_capacity_bytes(bytes),
+            deleted: 0,
         }
     }
 
@@ -195,6 +272,7 @@ impl WriteSink for Group<'_> {
     }
 
     fn delete(&mut self, family: Family, key: &[u8]) {
+        self.deleted += 1;
         self.batch.delete_cf(self.handle(family), key);
     }
 

@@ -17,6 +17,8 @@ use std::thread::{Builder, JoinHandle};
 
 use verge_storage::{Batch, Committed, Op, Promise, Store, StoreError};
 
+use crate::settling::Settling;
+
 /// Most submissions of one group: bounds how long the first of it waits for the last.
 const GROUP_SUBMISSIONS_MAX: usize = 1_024;
 
@@ -176,10 +178,11 @@ impl WriterHandle {
 
 /// The writer's thread.
 fn write(store: &dyn Store, submissions: &Receiver<Submission>, shared: &Shared) {
+    let mut settling = Settling::default();
     while let Ok(first) = submissions.recv() {
-        commit(store, gather(first, submissions), shared);
+        commit(store, gather(first, submissions), &mut settling, shared);
     }
-    if let Err(error) = store.commit(&[], true) {
+    if let Err(error) = store.commit(&settling.take(), true) {
         tracing::error!(%error, "what was written last may not survive a power failure");
     }
 }
@@ -196,10 +199,16 @@ fn gather(first: Submission, submissions: &Receiver<Submission>) -> Vec<Submissi
     group
 }
 
-fn commit(store: &dyn Store, group: Vec<Submission>, shared: &Shared) {
+fn commit(store: &dyn Store, group: Vec<Submission>, settling: &mut Settling, shared: &Shared) {
     let sync = group.iter().any(|submission| submission.promise == Promise::Synced);
-    let (batches, completions): (Vec<Batch>, Vec<Option<Completion>>) =
+    let (mut batches, completions): (Vec<Batch>, Vec<Option<Completion>>) =
         group.into_iter().map(|submission| (submission.batch, submission.completion)).unzip();
+    // Debts that ended while nothing could be written go first.
+    let settled = settling.take();
+    let before = settled.len();
+    if before > 0 {
+        batches.splice(0..0, settled);
+    }
     let bytes = batches.iter().map(Batch::bytes).sum::<usize>();
     let outcome = store.commit(&batches, sync);
     match &outcome {
@@ -212,13 +221,27 @@ fn commit(store: &dyn Store, group: Vec<Submission>, shared: &Shared) {
         Err(error) => {
             shared.failures.fetch_add(1, Ordering::Relaxed);
             let promised = completions.iter().filter(|completion| completion.is_none()).count();
-            tracing::error!(%error, batches = batches.len(), promised, "commit failed");
+            if promised > 0 {
+                tracing::error!(%error, promised, "batches that were promised in memory are lost");
+            } else {
+                tracing::debug!(%error, batches = batches.len(), "commit failed");
+            }
         }
     }
-    let mut outcomes = outcome.map(Vec::into_iter);
+    let mut outcomes = outcome.map(|committed| committed.into_iter().skip(before));
+    let mut batches = batches.into_iter();
+    if outcomes.is_err() {
+        for settled in batches.by_ref().take(before) {
+            settling.keep(settled);
+        }
+    }
     for completion in completions {
         let outcome = match &mut outcomes {
             Ok(committed) => Ok(committed.next().expect("a store answers every batch")),
+            // An end needs no promise: it is written later.
+            Err(_) if batches.next().is_some_and(|batch| settling.keep(batch)) => {
+                Ok(Committed::default())
+            }
             Err(error) => Err(error.clone()),
         };
         if let Some(completion) = completion {

@@ -7,10 +7,13 @@ use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::{AckKind, InboundPublish, PacketId, QoS, ReasonCode};
 
 use super::Shard;
-use super::api::Terms;
+use super::api::{Delivery, SessionNo, Terms};
 use super::streams::api::Via;
 use super::turn::Effect;
 use crate::meter::Bucket;
+use crate::planner::Deliveries;
+use crate::rule::Scope;
+use crate::topics::Topic;
 
 /// What a client has published lately.
 #[derive(Debug)]
@@ -86,14 +89,19 @@ impl Shard {
         if self.shared.retained.admit(message).is_ok() {
             return true;
         }
-        let kind = match message.qos {
+        self.refuse_in_order(via, message.qos, packet_id, now);
+        false
+    }
+
+    /// Refuses a PUBLISH with 0x97; one of 3.1.1 by closing its connection.
+    fn refuse_in_order(&mut self, via: Via, qos: QoS, packet_id: PacketId, now: Now) {
+        let kind = match qos {
             QoS::ExactlyOnce => AckKind::Pubrec,
             QoS::AtMostOnce | QoS::AtLeastOnce => AckKind::Puback,
         };
         let is_v5 = self.conns.get(&via.conn).is_some_and(|conn| conn.version().is_v5());
         if !is_v5 || !self.turn.is_waiting() {
-            self.refuse(via, kind, packet_id, now);
-            return false;
+            return self.refuse(via, kind, packet_id, now);
         }
         if kind == AckKind::Pubrec {
             self.forget_received(via, packet_id);
@@ -101,7 +109,41 @@ impl Shard {
         // Acknowledgements keep the order of their PUBLISH packets. [MQTT-4.6.0-2]
         let reason = ReasonCode::QuotaExceeded;
         self.turn.when_durable(Effect::Acknowledge { via, kind, packet_id, reason });
-        false
+    }
+
+    /// Whether a PUBLISH would put rows into the store: someone who may be away is to get it, it is
+    /// kept, or its packet id must be known after a restart.
+    pub(super) fn is_stored(
+        &self,
+        no: SessionNo,
+        topic: &Topic,
+        publish: &InboundPublish<'_>,
+    ) -> bool {
+        let matches = &topic.matches;
+        publish.retain
+            || !topic.rules.uplinks.is_empty()
+            || matches.locals.iter().any(|found| found.durable && found.qos != QoS::AtMostOnce)
+            || (topic.rules.scope != Scope::Node && !matches.remotes.is_empty())
+            || (publish.qos == QoS::ExactlyOnce
+                && self.sessions.get(&no).is_some_and(|session| session.is_durable()))
+    }
+
+    /// Refuses a PUBLISH that cannot be stored now.
+    pub(super) fn refuse_unstored(&mut self, via: Via, publish: &InboundPublish<'_>, now: Now) {
+        self.shared.counters.refused_storage(1);
+        if let Some(packet_id) = publish.packet_id {
+            self.refuse_in_order(via, publish.qos, packet_id, now);
+        }
+    }
+
+    /// A message that was not stored: at QoS 0 nobody was promised that it is.
+    pub(super) fn deliver_unstored(&mut self, deliveries: Deliveries, now: Now) {
+        let is_owed = |delivery: &Delivery| delivery.message.qos != QoS::AtMostOnce;
+        let owed = deliveries.iter().filter(|(_, delivery)| is_owed(delivery)).count();
+        self.shared.counters.refused_storage(owed);
+        if owed == 0 {
+            self.hand_out(deliveries, now);
+        }
     }
 
     /// Refuses a payload that is not what it says (3.3.2.3.2); at QoS 0 nobody can be told.

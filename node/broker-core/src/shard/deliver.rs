@@ -337,7 +337,7 @@ impl Shard {
     /// Takes back what waited for a batch that was not stored: nothing of it may be said.
     pub(super) fn effect_failed(&mut self, effect: Effect, error: &StoreError, now: Now) {
         match effect {
-            Effect::Deliver(deliveries) => self.shared.counters.refused_storage(deliveries.len()),
+            Effect::Deliver(deliveries) => self.deliver_unstored(deliveries, now),
             // Their publishers were told long ago that they are kept.
             Effect::Redeliver(deliveries) => self.hand_out(deliveries, now),
             Effect::Waits(delayed) => {

@@ -67,6 +67,11 @@ impl Shard {
         if self.is_named_otherwise(publish) {
             match self.named(via.conn, publish.topic.to_name(), now) {
                 Named::Topic(topic) => named = Some(topic),
+                Named::Later(_)
+                    if publish.qos != QoS::AtMostOnce && self.shared.storage.is_refusing() =>
+                {
+                    return self.refuse_unstored(via, publish, now);
+                }
                 Named::Later(later) => return self.publish_later(via, no, publish, later, now),
                 Named::Refused(reason) => {
                     return self.refuse_publish(via, no, publish, reason, now);
@@ -85,6 +90,13 @@ impl Shard {
             Some(topic) => topic,
             None => self.planner.topic(name, self.authors.of(session)),
         };
+        if publish.qos != QoS::AtMostOnce
+            && self.shared.storage.is_refusing()
+            && self.is_stored(no, &topic, publish)
+        {
+            self.planner.keep(topic);
+            return self.refuse_unstored(via, publish, now);
+        }
         let mut served = None;
         if publish.qos == QoS::AtMostOnce && !publish.retain && !counted {
             if self.pass_on(&topic, publish) {

@@ -192,6 +192,7 @@ fn load_retained<S: Store + ?Sized>(
             damaged(&"a retained topic that is none", &mut restored.damaged);
             continue;
         };
+        shared.note_stamp(record.stamp);
         let value = RetainedValue { stamp: record.stamp, node: record.node, message };
         shared.retained.apply(&topic, value);
     }
