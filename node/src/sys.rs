@@ -1,5 +1,5 @@
-//! The thread that says how the node is: `$SYS` topics, rates of single topics, and whether the
-//! books balance.
+//! The thread that says how the node is: `$SYS` topics, rates of single topics, what was dropped,
+//! and whether the books balance.
 //!
 //! It asks the shards as the admin API does, and hands what it makes of the answers to one of them
 //! to publish.
@@ -12,9 +12,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::Interval;
+use verge_broker_core::drops::DropTeller;
 use verge_broker_core::ledger::watch::{Change, LedgerWatch};
 use verge_broker_core::shard::api::{Answer, Mail, NodeMessage, Query};
 use verge_broker_core::sys_topic::{Loads, SysStatus, sys_topics};
+use verge_mqtt_proto::TopicName;
 
 use crate::admin::Admin;
 use crate::admin::views::rfc3339;
@@ -23,6 +26,9 @@ use crate::shard::{ShardMail, on_this_thread};
 
 /// How often rates of topics are taken, and the books looked at.
 const SAMPLE: Duration = Duration::from_secs(5);
+
+/// How often drops are told.
+const DROPS: Duration = Duration::from_secs(1);
 
 /// What the thread remembers from one time to the next.
 struct Reporter {
@@ -33,6 +39,7 @@ struct Reporter {
     clients_max: u64,
     sessions_max: u64,
     books: LedgerWatch,
+    drops: DropTeller,
 }
 
 /// Starts the thread: `$SYS` topics now and every `interval`, which is 0 for never. It ends when
@@ -56,6 +63,7 @@ pub fn spawn(
                 clients_max: 0,
                 sessions_max: 0,
                 books: LedgerWatch::default(),
+                drops: DropTeller::default(),
             };
             reporter.run(interval, stop).await;
         });
@@ -66,15 +74,14 @@ impl Reporter {
     async fn run(mut self, interval: Duration, mut stop: watch::Receiver<bool>) {
         let mut publishes = (!interval.is_zero()).then(|| tokio::time::interval(interval));
         let mut samples = tokio::time::interval(SAMPLE);
+        // They are $SYS topics too.
+        let mut drops = publishes.is_some().then(|| tokio::time::interval(DROPS));
         loop {
-            let publish = async {
-                match &mut publishes {
-                    Some(interval) => interval.tick().await,
-                    None => std::future::pending().await,
-                }
-            };
+            let publish = tick(&mut publishes);
+            let drops = tick(&mut drops);
             tokio::select! {
                 _ = publish => self.publish().await,
+                _ = drops => self.tell_drops(),
                 _ = samples.tick() => {
                     let metrics = &self.admin.shared.extensions.topic_metrics;
                     if metrics.is_active() {
@@ -85,6 +92,26 @@ impl Reporter {
                 // An error says that the sender is gone, and with it the node.
                 _ = stop.wait_for(|stop| *stop) => return,
             }
+        }
+    }
+
+    /// Says what was dropped since the last time.
+    fn tell_drops(&mut self) {
+        let admin = &self.admin;
+        let told = self.drops.tell(&admin.node.node_id, &admin.shared, clock::wall());
+        self.hand_out(told, false);
+    }
+
+    fn hand_out(&self, topics: Vec<(TopicName, String)>, retain: bool) {
+        let messages = topics.into_iter().map(|(topic, value)| NodeMessage {
+            topic,
+            payload: Bytes::from(value),
+            retain,
+        });
+        let messages: Vec<_> = messages.collect();
+        let first = self.admin.mailboxes.shards.first().filter(|_| !messages.is_empty());
+        if let Some(mailbox) = first {
+            mailbox.put(ShardMail(Mail::Publish(messages)));
         }
     }
 
@@ -113,14 +140,7 @@ impl Reporter {
         self.loads.sample(&status, now.saturating_duration_since(self.sampled));
         self.sampled = now;
         status.loads = self.loads;
-        let messages = sys_topics(&status).into_iter().map(|(topic, value)| NodeMessage {
-            topic,
-            payload: Bytes::from(value),
-            retain: true,
-        });
-        if let Some(mailbox) = self.admin.mailboxes.shards.first() {
-            mailbox.put(ShardMail(Mail::Publish(messages.collect())));
-        }
+        self.hand_out(sys_topics(&status), true);
     }
 
     async fn status(&mut self) -> Option<SysStatus> {
@@ -154,5 +174,15 @@ impl Reporter {
             ledger: shared.ledger.snapshot(),
             loads: Loads::default(),
         })
+    }
+}
+
+/// The next time, or never.
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
     }
 }

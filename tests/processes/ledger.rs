@@ -107,3 +107,42 @@ fn the_ledger_of_a_mesh_is_that_of_all_nodes() {
             && (&waiting["node"], &waiting["messages"]) == (&json!("b"), &json!(1))
     });
 }
+
+#[test]
+fn drops_are_told_by_reason_and_class() {
+    let site = Site::new();
+    let mqtt = crate::ports::free();
+    let toml = format!(
+        "[[listeners]]\nurl = \"tcp://{mqtt}\"\n[queue]\nmessages_max = 5\n\
+         [[topics]]\nfilter = \"warn/#\"\nclass = \"safety\"\n"
+    );
+    let node = site.configured("drops", mqtt, &toml).started();
+    let mut witness = Client::v5("witness");
+    witness.connect(mqtt);
+    witness.subscribe("$SYS/brokers/drops/dropped/#", QoS::AtLeastOnce);
+    let mut away = Client::v5("away");
+    away.connect(mqtt);
+    away.subscribe("warn/#", QoS::AtLeastOnce);
+    away.disconnect();
+    let mut publisher = Client::v5("publisher");
+    publisher.connect(mqtt);
+    for number in 1..=8 {
+        publisher.publish("warn/owed", &number.to_string(), QoS::AtLeastOnce);
+        publisher.publish("warn/not-owed", &number.to_string(), QoS::AtMostOnce);
+        publisher.settle();
+    }
+    let mut told = std::collections::BTreeMap::new();
+    until("every drop is told", || {
+        witness.work(crate::time::millis(50));
+        while let Some(message) = witness.take() {
+            let said: Value = serde_json::from_slice(&message.payload).expect("JSON");
+            assert_eq!((&said["clientid"], &said["class"]), (&json!("away"), &json!("safety")));
+            *told.entry(message.topic).or_insert(0) += said["count"].as_u64().expect("a count");
+        }
+        told.get("$SYS/brokers/drops/dropped/queue_full/safety") == Some(&3)
+            && told.get("$SYS/brokers/drops/dropped/qos0_away/safety") == Some(&8)
+    });
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(node.metric("verge_messages_dropped_qos0_total", "reason=\"away\""), 8);
+    assert_eq!(node.metric("verge_ledger_dropped_debts_total", "class=\"safety\""), 3);
+}

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use verge_model::Class;
 use verge_mqtt_proto::QoS;
 
 /// Most different labels of one counter. Labels are texts of the program, never of a peer, and are
@@ -21,15 +22,15 @@ pub enum Qos0Drop {
     OutputFull,
     /// It is larger than the client accepts [MQTT-3.1.2-25].
     TooLarge,
-    /// The client is not connected.
+    /// The client is not connected, or not served yet.
     Away,
-    /// The message expired first [MQTT-3.3.2-5].
-    Expired,
+    /// It was for another node, and no link leads there now.
+    Unlinked,
 }
 
 impl Qos0Drop {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::OutputFull, Self::TooLarge, Self::Away, Self::Expired];
+    pub const ALL: [Self; 4] = [Self::OutputFull, Self::TooLarge, Self::Away, Self::Unlinked];
 
     /// Its name in metrics.
     #[must_use]
@@ -38,7 +39,7 @@ impl Qos0Drop {
             Self::OutputFull => "output_full",
             Self::TooLarge => "too_large",
             Self::Away => "away",
-            Self::Expired => "expired",
+            Self::Unlinked => "unlinked",
         }
     }
 }
@@ -62,7 +63,8 @@ pub struct Metric {
 pub struct Counters {
     received: [AtomicU64; 3],
     sent: [AtomicU64; 3],
-    dropped_qos0: [AtomicU64; Qos0Drop::ALL.len()],
+    /// By reason, then class.
+    dropped_qos0: [[AtomicU64; Class::ALL.len()]; Qos0Drop::ALL.len()],
     forwarded: AtomicU64,
     forward_received: AtomicU64,
     duplicates_suppressed: AtomicU64,
@@ -96,14 +98,15 @@ impl Counters {
         add(&self.sent[qos as usize], count);
     }
 
-    /// QoS 0 messages were dropped since their client's output is full.
-    pub fn dropped_qos0(&self, count: usize) {
-        self.dropped_qos0_for(Qos0Drop::OutputFull, count);
+    /// QoS 0 messages were dropped.
+    pub fn dropped_qos0_for(&self, reason: Qos0Drop, class: Class, count: usize) {
+        add(&self.dropped_qos0[reason as usize][class as usize], count);
     }
 
-    /// QoS 0 messages were dropped.
-    pub fn dropped_qos0_for(&self, reason: Qos0Drop, count: usize) {
-        add(&self.dropped_qos0[reason as usize], count);
+    /// QoS 0 messages dropped, by reason and then class, in the order of their `ALL`.
+    #[must_use]
+    pub fn dropped_qos0_by_class(&self) -> [[u64; Class::ALL.len()]; Qos0Drop::ALL.len()] {
+        self.dropped_qos0.each_ref().map(|classes| classes.each_ref().map(read))
     }
 
     /// Messages were put into forward logs.
@@ -210,13 +213,11 @@ impl Counters {
     /// The counts as they are now, read one after the other.
     #[must_use]
     pub fn snapshot(&self) -> CountersSnapshot {
-        let dropped = Qos0Drop::ALL.map(|reason| {
-            (reason.as_str(), self.dropped_qos0[reason as usize].load(Ordering::Relaxed))
-        });
+        let dropped = Qos0Drop::ALL.into_iter().zip(self.dropped_qos0_by_class());
         CountersSnapshot {
             received: self.received.each_ref().map(read),
             sent: self.sent.each_ref().map(read),
-            dropped_qos0: dropped.into(),
+            dropped_qos0: dropped.map(|(reason, counts)| (reason.as_str(), counts)).collect(),
             forwarded: read(&self.forwarded),
             forward_received: read(&self.forward_received),
             duplicates_suppressed: read(&self.duplicates_suppressed),
@@ -275,8 +276,8 @@ pub struct CountersSnapshot {
     pub received: [u64; 3],
     /// PUBLISHes to clients, by QoS, repetitions left out.
     pub sent: [u64; 3],
-    /// QoS 0 messages dropped, by [`Qos0Drop`].
-    pub dropped_qos0: BTreeMap<&'static str, u64>,
+    /// QoS 0 messages dropped, by [`Qos0Drop`], and by class in the order of [`Class::ALL`].
+    pub dropped_qos0: BTreeMap<&'static str, [u64; Class::ALL.len()]>,
     /// Messages put into forward logs, once per node they are for.
     pub forwarded: u64,
     /// Messages from other nodes.
@@ -348,12 +349,6 @@ impl CountersSnapshot {
         );
         let each = |counts: &BTreeMap<&'static str, u64>| counts.clone().into_iter();
         labelled(
-            "messages_dropped_qos0_total",
-            "QoS 0 messages not sent to a session that wanted them",
-            "reason",
-            &mut each(&self.dropped_qos0),
-        );
-        labelled(
             "connections_refused_total",
             "Connections refused at CONNECT",
             "reason",
@@ -383,6 +378,14 @@ impl CountersSnapshot {
             "reason",
             &mut each(&self.streams_reset),
         );
+        for (reason, counts) in &self.dropped_qos0 {
+            metrics.extend(Class::ALL.into_iter().zip(counts).map(|(class, count)| Metric {
+                name: "messages_dropped_qos0_total",
+                help: "QoS 0 messages not sent to a session that wanted them",
+                labels: vec![("reason", *reason), ("class", class.as_str())],
+                value: *count,
+            }));
+        }
         let single = |(name, help, value)| Metric { name, help, labels: Vec::new(), value };
         metrics.extend(self.singles().map(single));
         metrics
@@ -478,8 +481,8 @@ mod tests {
         let counters = Counters::default();
         counters.received(QoS::AtLeastOnce, 1);
         counters.sent(QoS::ExactlyOnce, 1);
-        counters.dropped_qos0(2);
-        counters.dropped_qos0_for(Qos0Drop::Away, 3);
+        counters.dropped_qos0_for(Qos0Drop::OutputFull, Class::Safety, 2);
+        counters.dropped_qos0_for(Qos0Drop::Away, Class::Bulk, 3);
         counters.forwarded(4);
         counters.forward_received(5);
         counters.duplicate_suppressed(6);
@@ -510,13 +513,17 @@ mod tests {
         let expected = [
             ("messages_received_total", vec![("qos", "1")], 1),
             ("messages_sent_total", vec![("qos", "2")], 1),
-            ("messages_dropped_qos0_total", vec![("reason", "away")], 3),
-            ("messages_dropped_qos0_total", vec![("reason", "output_full")], 2),
             ("connections_refused_total", vec![("reason", "Not authorized")], 1),
             ("subscriptions_refused_total", vec![("reason", "Quota exceeded")], 1),
             ("authentications_failed_total", vec![("means", "password")], 1),
             ("connections_closed_total", vec![("reason", "keep_alive_timeout")], 1),
             ("streams_reset_total", vec![("reason", "malformed_packet")], 1),
+            ("messages_dropped_qos0_total", vec![("reason", "away"), ("class", "bulk")], 3),
+            (
+                "messages_dropped_qos0_total",
+                vec![("reason", "output_full"), ("class", "safety")],
+                2,
+            ),
             ("connections_accepted_total", vec![], 1),
             ("forward_sent_messages_total", vec![], 4),
             ("forward_received_messages_total", vec![], 5),

@@ -18,6 +18,7 @@
 
 pub mod authn;
 pub mod counters;
+pub mod drops;
 pub mod extension;
 pub mod hub;
 pub mod ledger;

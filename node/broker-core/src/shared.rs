@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use verge_model::{Hlc, Incarnation, MessageId, NodeKey, UnixMillis};
+use verge_model::{ClientKey, Hlc, Incarnation, MessageId, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
 use verge_storage::Health;
 
+use crate::drops::{DropExamples, Dropped};
 use crate::extension::Extensions;
-use crate::ledger::{Counters, Ledger};
+use crate::ledger::{Counters, Ledger, Settled};
 use crate::retained::{Retained, RetainedLimits};
 use crate::router::{Router, SharedSettings};
 use crate::rule::TopicRules;
@@ -36,6 +37,8 @@ pub struct NodeShared {
     pub ledger: Ledger,
     /// What happened, for metrics.
     pub counters: Counters,
+    /// Examples of what was dropped.
+    pub drops: DropExamples,
     /// Class, scope, promise and uplink by topic.
     pub rules: TopicRules,
     /// What goes beyond the standard.
@@ -63,6 +66,7 @@ impl NodeShared {
             retained: Retained::default(),
             ledger: Ledger::default(),
             counters: Counters::default(),
+            drops: DropExamples::default(),
             rules,
             extensions: Extensions::default(),
             storage: Arc::default(),
@@ -93,8 +97,23 @@ impl NodeShared {
         Self { storage, ..self }
     }
 
+    /// Books the end of a debt of a client.
+    pub(crate) fn settle(&self, settled: Settled, client: &ClientKey, message: &Message) {
+        self.ledger.settle(settled, message.class, 1);
+        if let Settled::Dropped(reason) = settled {
+            self.note_dropped(Dropped::Debt(reason), client, message);
+        }
+    }
+
+    /// Takes note of a message that a client does without; it is counted elsewhere.
+    pub(crate) fn note_dropped(&self, dropped: Dropped, client: &ClientKey, message: &Message) {
+        let topic = message.topic.as_str();
+        self.drops.note(dropped, message.class, &client.client_id, topic, message.qos);
+        self.note_unwanted(message);
+    }
+
     /// Counts a message that a session, or everyone, does without, if its topic is counted.
-    pub(crate) fn note_dropped(&self, message: &Message) {
+    pub(crate) fn note_unwanted(&self, message: &Message) {
         let metrics = &self.extensions.topic_metrics;
         if metrics.is_active() {
             metrics.dropped(message.topic.as_str());

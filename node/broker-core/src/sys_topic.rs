@@ -89,7 +89,7 @@ fn received(status: &SysStatus) -> u64 {
 }
 
 fn dropped(status: &SysStatus) -> u64 {
-    let qos0: u64 = status.counters.dropped_qos0.values().sum();
+    let qos0: u64 = status.counters.dropped_qos0.values().flatten().sum();
     qos0 + status.ledger.dropped.values().sum::<u64>()
 }
 
@@ -179,14 +179,14 @@ fn brokers(status: &SysStatus) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Counters, DropReason, Ledger, Opened, Settled};
+    use crate::ledger::{Counters, DropReason, Ledger, Opened, Qos0Drop, Settled};
     use verge_model::Class;
 
     fn status() -> SysStatus {
         let counters = Counters::default();
         counters.received(verge_mqtt_proto::QoS::AtMostOnce, 1);
         counters.received(verge_mqtt_proto::QoS::ExactlyOnce, 1);
-        counters.dropped_qos0(3);
+        counters.dropped_qos0_for(Qos0Drop::OutputFull, Class::Bulk, 3);
         let ledger = Ledger::default();
         ledger.open(Opened::Accepted, Class::Bulk, 10);
         ledger.settle(Settled::Delivered, Class::Bulk, 4);

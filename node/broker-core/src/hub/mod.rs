@@ -25,6 +25,7 @@ use verge_storage::key::LinkInKey;
 use verge_storage::{Batch, LogKey, Promise, StoreError};
 
 pub use self::api::HubOutput;
+use crate::ledger::Qos0Drop;
 use crate::planner::{Deliveries, Planner};
 use crate::record::{ForwardRecord, message_from_afar};
 use crate::router::Origin;
@@ -177,7 +178,7 @@ impl Hub {
                 self.core.send_handover(to, frame);
             }
             HubMail::Transient { to, class, record } => {
-                self.core.send_transient(to, class, record);
+                self.send_transient(to, class, record);
             }
         }
         self.drain(now);
@@ -295,6 +296,13 @@ impl Hub {
     #[must_use]
     pub fn core(&self) -> &MeshCore {
         &self.core
+    }
+
+    /// Sends a message that nobody keeps: now or never.
+    fn send_transient(&mut self, to: NodeKey, class: Class, record: Bytes) {
+        if !self.core.send_transient(to, class, record) {
+            self.shared.counters.dropped_qos0_for(Qos0Drop::Unlinked, class, 1);
+        }
     }
 
     fn ask(&mut self, shard: ShardIndex, ticket: u64) -> u64 {
@@ -436,7 +444,7 @@ impl Hub {
                 let plan = self.planner.plan(&message, from, now, &mut self.batch);
                 self.durable.deliveries.extend(plan.deliveries);
                 for (to, class, record) in plan.transients {
-                    self.core.send_transient(to, class, record);
+                    self.send_transient(to, class, record);
                 }
             }
             // It will be no better for being sent again.
@@ -459,7 +467,7 @@ impl Hub {
                 let origin = Origin::Forwarded(&targets);
                 let plan = self.planner.plan(&message, origin, now, &mut self.batch);
                 for (to, class, record) in plan.transients {
-                    self.core.send_transient(to, class, record);
+                    self.send_transient(to, class, record);
                 }
                 for (shard, delivery) in plan.deliveries {
                     self.deliveries[usize::from(shard.0)].push(delivery);

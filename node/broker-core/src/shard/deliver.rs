@@ -17,7 +17,8 @@ use super::streams::acknowledges;
 use super::streams::api::Via;
 use super::tally::Tally;
 use super::turn::{Effect, Turn};
-use crate::ledger::{DropReason, Settled};
+use crate::drops::Dropped;
+use crate::ledger::{DropReason, Qos0Drop, Settled};
 use crate::planner::Deliveries;
 use crate::shared::NodeShared;
 
@@ -92,8 +93,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&no) else { return };
         if let Err((_, entry)) = session.outbound.enqueue(entry) {
             let settled = Settled::Dropped(DropReason::QueueFull);
-            self.shared.ledger.settle(settled, entry.message.class, 1);
-            self.shared.note_dropped(&entry.message);
+            self.shared.settle(settled, &session.client, &entry.message);
             delete_row(no, &entry, &mut self.turn.batch);
             return;
         }
@@ -111,10 +111,15 @@ impl Shard {
     /// Sends a QoS 0 message, or drops it if its client is away or slow.
     pub(super) fn send_now(&mut self, delivery: &Delivery, now: Now) {
         let Some(session) = self.sessions.get(&delivery.session) else { return };
-        let Some(id) = session.conn else { return };
+        let (message, shared) = (&delivery.message, &self.shared);
+        let mut dropped = |reason| {
+            self.tally.dropped_qos0(reason, message.class);
+            shared.note_dropped(Dropped::Qos0(reason), &session.client, message);
+        };
+        let conn = session.conn.and_then(|id| Some((id, self.conns.get_mut(&id)?)));
         // A client that has no CONNACK yet is not there yet.
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.session().is_some()) else {
-            return;
+        let Some((id, conn)) = conn.filter(|(_, conn)| conn.session().is_some()) else {
+            return dropped(Qos0Drop::Away);
         };
         // Nobody wants it who ended the stream it is for.
         let Some(stream) = conn.stream_of(session, delivery.tag) else { return };
@@ -123,9 +128,7 @@ impl Shard {
             return;
         }
         if full {
-            self.tally.dropped_qos0();
-            self.shared.note_dropped(&delivery.message);
-            return;
+            return dropped(Qos0Drop::OutputFull);
         }
         if stream.is_control() {
             self.spare.lend(&mut conn.out);
@@ -148,7 +151,7 @@ impl Shard {
             self.mark_grown(Via { conn: id, stream });
         } else {
             self.spare.take_back(&mut conn.out);
-            self.tally.dropped_qos0();
+            dropped(Qos0Drop::TooLarge);
         }
     }
 
@@ -167,7 +170,7 @@ impl Shard {
             // What expired, or is larger than the client takes, is settled without being sent
             // [MQTT-3.3.2-5, MQTT-3.1.2-25].
             if let Some((entry, settled)) = drop_unsendable(session, conn, now) {
-                tally.settled(settled, entry.message.class, &shared.ledger);
+                tally.settled(settled, &session.client, &entry.message, shared);
                 settle_row(session, &entry, now, &mut turn.batch);
                 continue;
             }
@@ -209,7 +212,7 @@ impl Shard {
                 true => Settled::Delivered,
                 false => Settled::Dropped(DropReason::Refused),
             };
-            tally.settled(settled, entry.message.class, &shared.ledger);
+            tally.settled(settled, &session.client, &entry.message, shared);
             settle_row(session, &entry, now, &mut turn.batch);
         }
         let more = session.outbound.may_send();
@@ -269,7 +272,7 @@ impl Shard {
             return;
         }
         if let Some(entry) = session.outbound.handle_pubcomp(packet_id) {
-            tally.settled(Settled::Delivered, entry.message.class, &shared.ledger);
+            tally.settled(Settled::Delivered, &session.client, &entry.message, shared);
             settle_row(session, &entry, now, &mut turn.batch);
         }
         let more = session.outbound.may_send();
@@ -279,7 +282,7 @@ impl Shard {
     /// Ends a debt, and with it its row.
     pub(super) fn settle(&mut self, no: SessionNo, entry: &Entry, settled: Settled, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };
-        self.tally.settled(settled, entry.message.class, &self.shared.ledger);
+        self.tally.settled(settled, &session.client, &entry.message, &self.shared);
         settle_row(session, entry, now, &mut self.turn.batch);
     }
 

@@ -153,7 +153,7 @@ impl Shard {
             left = self.redeliver(no, left, false, now);
         }
         for (entry, _) in left {
-            self.shared.ledger.settle(settled, entry.message.class, 1);
+            self.shared.settle(settled, &session.client, &entry.message);
             delete_row(no, &entry, &mut self.turn.batch);
         }
         self.turn.batch.delete_session_rows(no.0);

@@ -7,7 +7,12 @@ use verge_mqtt_proto::{Encode, InboundPublish, Publish, QoS};
 use super::Shard;
 use super::connection::Conn;
 use super::deliver::write_publish;
+use super::session::Session;
 use super::streams::api::Via;
+use super::tally::Tally;
+use crate::drops::Dropped;
+use crate::ledger::Qos0Drop;
+use crate::shared::NodeShared;
 use crate::topics::Topic;
 
 /// A PUBLISH as subscribers without identifiers and aliases get it, encoded once for those of 5.0
@@ -56,15 +61,17 @@ impl Shard {
             // A client that is away, has no CONNACK yet, or ended the stream it asked on, is not
             // there.
             let Some(session) = self.sessions.get(&found.session) else { continue };
-            let Some(id) = session.conn else { continue };
-            let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.session().is_some()) else {
+            let conn = session.conn.and_then(|id| Some((id, self.conns.get_mut(&id)?)));
+            let Some((id, conn)) = conn.filter(|(_, conn)| conn.session().is_some()) else {
+                drop_one(&mut self.tally, &self.shared, Qos0Drop::Away, session, topic);
                 continue;
             };
             let Some(stream) = conn.stream_of(session, found.tag) else { continue };
             if stream.is_control() {
                 self.spare.lend(&mut conn.out);
             }
-            let written = if conn.output_len(stream) >= self.config.output_bytes_high {
+            let full = conn.output_len(stream) >= self.config.output_bytes_high;
+            let written = if full {
                 false
             } else if locals.len() > 1
                 && found.subscription_ids.is_empty()
@@ -82,9 +89,23 @@ impl Shard {
                 self.mark_grown(Via { conn: id, stream });
             } else {
                 self.spare.take_back(&mut conn.out);
-                self.tally.dropped_qos0();
+                let reason = if full { Qos0Drop::OutputFull } else { Qos0Drop::TooLarge };
+                drop_one(&mut self.tally, &self.shared, reason, session, topic);
             }
         }
         here == locals.len() && topic.matches.remotes.is_empty() && topic.rules.uplinks.is_empty()
     }
+}
+
+fn drop_one(
+    tally: &mut Tally,
+    shared: &NodeShared,
+    reason: Qos0Drop,
+    session: &Session,
+    topic: &Topic,
+) {
+    let (class, name) = (topic.rules.class, topic.name.as_str());
+    tally.dropped_qos0(reason, class);
+    let client_id = &session.client.client_id;
+    shared.drops.note(Dropped::Qos0(reason), class, client_id, name, QoS::AtMostOnce);
 }

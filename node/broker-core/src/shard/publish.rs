@@ -138,7 +138,7 @@ impl Shard {
         }
         self.send_transients(&plan);
         let reason = if plan.recipients == 0 {
-            self.shared.note_dropped(&message);
+            self.shared.note_unwanted(&message);
             ReasonCode::NoMatchingSubscribers
         } else {
             ReasonCode::Success

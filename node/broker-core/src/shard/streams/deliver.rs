@@ -161,7 +161,7 @@ impl Shard {
             if let Some(settled) = settled {
                 if let Some(entry) = session.outbound.drop_at(place) {
                     let batch = &mut turn.batch;
-                    tally.settled(settled, entry.message.class, &shared.ledger);
+                    tally.settled(settled, &session.client, &entry.message, shared);
                     settle_row(session, &entry, now, batch);
                 }
                 continue;
