@@ -5,14 +5,15 @@ use verge_model::{Class, ClientKey, MessageId, NodeKey, UnixMillis};
 
 use crate::family::Family;
 use crate::key::{
-    Key, KeyBuf, KeyRange, LinkInKey, MemberKey, MessageKey, QueueKey, ReceivedKey, RegistryKey,
-    RetainedKey, RouteHeadKey, RouteKey, Row, SeenKey, SessionKey, SubscriptionKey,
+    Key, KeyBuf, KeyRange, LinkInKey, MemberKey, MessageKey, OpenKey, QueueKey, ReceivedKey,
+    RegistryKey, RetainedKey, RouteHeadKey, RouteKey, Row, SeenKey, SessionKey, SubscriptionKey,
+    TimerKey,
 };
 use crate::log::LogKey;
 use crate::record::{
-    LinkInRecord, MemberRecord, MessageRecord, OutboxRecord, QueueRecord, ReceivedRecord, Record,
-    RegistryRecord, RetainedRecord, RouteHeadRecord, RouteRecord, SeenRecord, SessionRecord,
-    SubscriptionRecord,
+    LinkInRecord, MemberRecord, MessageRecord, OpenRecord, OutboxRecord, QueueRecord,
+    ReceivedRecord, Record, RegistryRecord, RetainedRecord, RouteHeadRecord, RouteRecord,
+    SeenRecord, SessionRecord, SubscriptionRecord, TimerRecord,
 };
 
 /// One write.
@@ -151,7 +152,27 @@ impl Batch {
         self.delete(&SessionKey(session_no));
     }
 
-    /// Removes a session and every row of it. Messages its queue names stay; they are counted by
+    /// Says which session this node owns for a client.
+    pub fn put_open(&mut self, client: &ClientKey, session_no: u64) {
+        self.put(&OpenKey(client.clone()), &OpenRecord { session_no });
+    }
+
+    /// This node owns no session of a client any more.
+    pub fn delete_open(&mut self, client: &ClientKey) {
+        self.delete(&OpenKey(client.clone()));
+    }
+
+    /// Says when a session is to be looked at.
+    pub fn put_timer(&mut self, session_no: u64, due: UnixMillis, client_hash: u64) {
+        self.put(&TimerKey { due, session_no }, &TimerRecord { client_hash });
+    }
+
+    /// Removes what says when a session is to be looked at.
+    pub fn delete_timer(&mut self, session_no: u64, due: UnixMillis) {
+        self.delete(&TimerKey { due, session_no });
+    }
+
+    /// Removes a session and every row of it that bears its number first. Messages its queue names stay; they are counted by
     /// their holder.
     pub fn delete_session_rows(&mut self, session_no: u64) {
         self.delete_session(session_no);

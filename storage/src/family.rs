@@ -23,6 +23,9 @@ use std::fmt;
 /// | `member` | node | the node is a member, up or down |
 /// | `outbox` | stream, seq | until the cloud tier has custody |
 /// | `delayed` | when it is due, message id | the message is published |
+/// | `inflight` | session number, lane, seq | the message has a packet id |
+/// | `client` | principal, client id | the session this node owns for the client |
+/// | `timer` | when it is due, session number | something about the session is due |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Family {
@@ -58,11 +61,17 @@ pub enum Family {
     Outbox = 14,
     /// Messages that are published later.
     Delayed = 15,
+    /// Packet ids of what is in flight.
+    Inflight = 16,
+    /// The session this node owns for each client.
+    Client = 17,
+    /// When a session without a connection is to be looked at.
+    Timer = 18,
 }
 
 impl Family {
     /// Every family, by number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Session,
         Self::Subscription,
@@ -79,6 +88,9 @@ impl Family {
         Self::Member,
         Self::Outbox,
         Self::Delayed,
+        Self::Inflight,
+        Self::Client,
+        Self::Timer,
     ];
 
     /// The stored number.
@@ -113,6 +125,9 @@ impl Family {
             Self::Member => "member",
             Self::Outbox => "outbox",
             Self::Delayed => "delayed",
+            Self::Inflight => "inflight",
+            Self::Client => "client",
+            Self::Timer => "timer",
         }
     }
 
@@ -140,7 +155,7 @@ mod tests {
             assert_eq!(Family::from_number(family.number()), Some(family));
             assert_eq!(Family::from_name(family.name()), Some(family));
         }
-        assert_eq!(Family::from_number(16), None);
+        assert_eq!(Family::from_number(19), None);
         assert_eq!(Family::from_name("default"), None);
     }
 }

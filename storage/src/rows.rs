@@ -4,12 +4,13 @@ use std::marker::PhantomData;
 use std::vec;
 
 use bytes::Bytes;
-use verge_model::{Class, ClientKey, MessageId, NodeKey};
+use verge_model::{Class, ClientKey, MessageId, NodeKey, UnixMillis};
 
 use crate::error::StoreError;
 use crate::key::{
-    DelayedKey, KeyRange, LinkInKey, MemberKey, MessageKey, QueueKey, ReceivedKey, RegistryKey,
-    RetainedKey, RouteHeadKey, RouteKey, Row, SeenKey, SessionKey, SubscriptionKey,
+    DelayedKey, KeyRange, LinkInKey, MemberKey, MessageKey, OpenKey, QueueKey, ReceivedKey,
+    RegistryKey, RetainedKey, RouteHeadKey, RouteKey, Row, SeenKey, SessionKey, SubscriptionKey,
+    TimerKey,
 };
 use crate::record::{
     MemberRecord, MessageRecord, QueueRecord, Record, RegistryRecord, RetainedRecord,
@@ -49,6 +50,20 @@ pub trait StoreRows: Store {
     /// As [`StoreRows::row`].
     fn session(&self, session_no: u64) -> Result<Option<SessionRecord>, StoreError> {
         self.row(&SessionKey(session_no))
+    }
+
+    /// The number of the session this node owns for a client.
+    ///
+    /// # Errors
+    /// As [`StoreRows::row`].
+    fn open_session(&self, client: &ClientKey) -> Result<Option<u64>, StoreError> {
+        let record = self.row(&OpenKey(client.clone()))?;
+        Ok(record.map(|record| record.session_no))
+    }
+
+    /// Sessions that are to be looked at from a moment and session on, before another moment.
+    fn timers(&self, from: TimerKey, to: UnixMillis) -> Rows<'_, Self, TimerKey> {
+        self.rows(TimerKey::between(from, to))
     }
 
     /// Every session.

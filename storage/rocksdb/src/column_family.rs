@@ -79,7 +79,9 @@ pub(crate) fn is_short_lived(family: Family) -> bool {
         | Family::Message
         | Family::Forward
         | Family::Outbox
-        | Family::Delayed => true,
+        | Family::Delayed
+        | Family::Inflight
+        | Family::Timer => true,
         Family::Meta
         | Family::Session
         | Family::Subscription
@@ -88,6 +90,7 @@ pub(crate) fn is_short_lived(family: Family) -> bool {
         | Family::Route
         | Family::RouteHead
         | Family::Registry
-        | Family::Member => false,
+        | Family::Member
+        | Family::Client => false,
     }
 }

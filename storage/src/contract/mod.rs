@@ -27,6 +27,7 @@ mod history;
 mod logs;
 mod place;
 mod rows;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ pub trait Place {
 pub type Check = fn(&mut dyn Place);
 
 /// Every check, by name.
-pub const CHECKS: [(&str, Check); 16] = [
+pub const CHECKS: [(&str, Check); 17] = [
     ("a new place has no rows and the identity asked for", place::new),
     ("boots are counted and the log id stays", place::boots),
     ("another node's place is refused and unharmed", place::wrong_node),
@@ -64,6 +65,7 @@ pub const CHECKS: [(&str, Check); 16] = [
     ("a prefix is removed and its neighbours stay", rows::prefixes),
     ("pages are bounded and lead to each other", rows::pages),
     ("typed rows read back, and one that is corrupt hides no other", rows::typed),
+    ("sessions are found by their clients, and as they are due", sessions::found),
     ("a reader sees whole groups", rows::whole_groups),
     ("a log is numbered from 1 without gaps", logs::numbered),
     ("a trimmed log goes on counting over restarts", logs::trimmed),

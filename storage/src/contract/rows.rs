@@ -150,6 +150,7 @@ pub(super) fn typed(place: &mut dyn Place) {
         retain_as_published: false,
         retain_handling: 0,
         subscription_id: Some(3),
+        subscriber: None,
     };
     let link = LinkInKey { origin: NodeKey(8), log_id: 2, class: Class::Bulk };
     commit(store, |batch| {

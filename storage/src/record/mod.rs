@@ -9,6 +9,7 @@ mod link_in;
 mod mark;
 mod member;
 mod message;
+mod open;
 mod outbox;
 mod queue;
 mod registry;
@@ -27,13 +28,14 @@ pub use link_in::LinkInRecord;
 pub use mark::{ReceivedRecord, SeenRecord};
 pub use member::MemberRecord;
 pub use message::MessageRecord;
+pub use open::{OpenRecord, TimerRecord};
 pub use outbox::OutboxRecord;
 pub use queue::{QueueRecord, QueueState};
 pub use registry::RegistryRecord;
 pub use retained::RetainedRecord;
 pub use route::{RouteHeadRecord, RouteRecord};
 pub use session::{FragmentRecord, SessionRecord, SessionState};
-pub use subscription::SubscriptionRecord;
+pub use subscription::{SubscriberRecord, SubscriptionRecord};
 pub use will::WillRecord;
 
 /// The value of a row.
