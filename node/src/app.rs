@@ -130,9 +130,10 @@ impl Node {
             .with_shared(extensions::shared(&config, rand::random()))
             .with_extensions(extensions::extensions(&config, settings::shard_count(&config))?)
             .with_storage(Arc::clone(store.health()))
-            .with_retained(settings::retained(&config));
+            .with_retained(settings::retained(&config))
+            .with_store(Arc::clone(&store) as Arc<dyn Store>);
         let shared = Arc::new(shared);
-        let restored = restore::load(&*store, &shared)?;
+        let restored = restore::load(&*store, &shared, settings::shard_count(&config))?;
         let mesh_restored = Restored::load(&*store)?;
         let (sessions, damaged) = (restored.sessions.len(), restored.damaged);
         if !restored.cleanup.is_empty() {
@@ -158,6 +159,7 @@ impl Node {
                 tracing::error!(%error, "a message to be published later was left out");
             }
         }
+        shards.iter_mut().for_each(|shard| shard.start(now));
 
         let mut threads = Threads::default();
         let (alarm, alarms) = Alarms::new();

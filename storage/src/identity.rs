@@ -11,7 +11,7 @@ use crate::family::Family;
 use crate::key::{Key, MetaKey};
 
 /// The format this version writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Whose store this is, and which life of its node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,6 +23,7 @@ mod ledger;
 mod mesh;
 mod node;
 mod paho;
+mod parked;
 mod ports;
 mod programs;
 mod proxy;

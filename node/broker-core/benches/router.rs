@@ -76,7 +76,7 @@ fn subscriber(number: u64) -> Subscriber {
     Subscriber {
         shard: ShardIndex(0),
         session: SessionNo(number),
-        client: "subscriber".into(),
+        client: None,
         options: Subscription::with_qos(QoS::AtMostOnce),
         durable: false,
         online: true,

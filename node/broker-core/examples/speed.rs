@@ -241,6 +241,7 @@ fn config(node: NodeKey) -> ShardConfig {
         connect_timeout: Duration::from_secs(10),
         session_expiry_secs_max: None,
         v3_session_expiry_secs: None,
+        park_after: Duration::from_secs(5),
         queue_messages_max: 10_000,
         queue_bytes_max: 64 * 1024 * 1024,
         output_bytes_high: 1024 * 1024,

@@ -23,6 +23,7 @@ pub mod extension;
 pub mod hub;
 pub mod ledger;
 pub mod meter;
+pub mod parked;
 pub mod planner;
 pub mod pressure;
 pub mod record;

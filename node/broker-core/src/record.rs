@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use verge_mesh_proto::crdt::sessions::SubscriptionEntry;
-use verge_model::MessageId;
+use verge_model::{ClientId, ClientKey, MessageId};
 use verge_mqtt_proto::message::{Message, StoredReferences};
 use verge_mqtt_proto::session::{Subscription, Will};
 use verge_mqtt_proto::{OwnedPublishProperties, QoS, RetainHandling, TopicFilter, TopicName};
 use verge_storage::Batch;
-use verge_storage::record::{MessageRecord, Record as _, SubscriptionRecord, WillRecord};
+use verge_storage::record::{
+    MessageRecord, Record as _, SubscriberRecord, SubscriptionRecord, WillRecord,
+};
 
 use crate::router::ForwardTargets;
 
@@ -147,15 +149,40 @@ fn handling_from_bits(bits: u8) -> Option<(RetainHandling, bool)> {
     Some((RetainHandling::from_bits(bits & !ON_STREAM)?, bits & ON_STREAM != 0))
 }
 
-/// The stored form of a subscription, which was made on the control stream or another one.
+/// The stored form of a client's subscription, which was made on the control stream or another one.
 #[must_use]
-pub fn subscription_to_record(subscription: &Subscription, on_stream: bool) -> SubscriptionRecord {
+pub fn subscription_to_record(
+    client: &ClientKey,
+    filter: &TopicFilter,
+    subscription: &Subscription,
+    on_stream: bool,
+) -> SubscriptionRecord {
+    let subscriber = SubscriberRecord {
+        client_hash: client.stable_hash(),
+        author: planned_as(client, filter, subscription),
+    };
     SubscriptionRecord {
         qos: subscription.qos.bits(),
         no_local: subscription.no_local,
         retain_as_published: subscription.retain_as_published,
         retain_handling: handling_to_bits(subscription, on_stream),
         subscription_id: subscription.id_number(),
+        subscriber: Some(subscriber),
+    }
+}
+
+/// What must be known of a client to plan messages for a subscription of it: whom it leaves out, if
+/// it asked for No Local, or who it is, for those of a group who are chosen by that.
+#[must_use]
+pub fn planned_as(
+    client: &ClientKey,
+    filter: &TopicFilter,
+    subscription: &Subscription,
+) -> Option<ClientId> {
+    match filter.share() {
+        _ if subscription.no_local => Some(client.author()),
+        Some(_) => Some(Arc::clone(&client.client_id)),
+        None => None,
     }
 }
 

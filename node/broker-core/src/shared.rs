@@ -1,5 +1,6 @@
 //! What all shards and the hub of a node have in common.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,11 +8,12 @@ use parking_lot::RwLock;
 use verge_model::{ClientKey, Hlc, Incarnation, MessageId, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
-use verge_storage::Health;
+use verge_storage::{Health, MemoryStore, Store};
 
 use crate::drops::{DropExamples, Dropped};
 use crate::extension::Extensions;
 use crate::ledger::{Counters, Ledger, Settled};
+use crate::parked::ParkedCounts;
 use crate::retained::{Retained, RetainedLimits};
 use crate::router::{Router, SharedSettings};
 use crate::rule::TopicRules;
@@ -39,6 +41,8 @@ pub struct NodeShared {
     pub counters: Counters,
     /// Examples of what was dropped.
     pub drops: DropExamples,
+    /// Sessions on their way out of memory and back, counted.
+    pub parked: ParkedCounts,
     /// Class, scope, promise and uplink by topic.
     pub rules: TopicRules,
     /// What goes beyond the standard.
@@ -52,6 +56,16 @@ pub struct NodeShared {
     queue_seq: AtomicU64,
     session_no: AtomicU64,
     stamp: AtomicU64,
+    store: StoreRef,
+}
+
+/// A store, which says nothing of itself.
+struct StoreRef(Arc<dyn Store>);
+
+impl fmt::Debug for StoreRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StoreRef").field(self.0.identity()).finish()
+    }
 }
 
 impl NodeShared {
@@ -67,6 +81,7 @@ impl NodeShared {
             ledger: Ledger::default(),
             counters: Counters::default(),
             drops: DropExamples::default(),
+            parked: ParkedCounts::default(),
             rules,
             extensions: Extensions::default(),
             storage: Arc::default(),
@@ -75,7 +90,26 @@ impl NodeShared {
             queue_seq: AtomicU64::new(life + 1),
             session_no: AtomicU64::new(life + 1),
             stamp: AtomicU64::new(0),
+            store: StoreRef(Arc::new(MemoryStore::new(&nobody(), 0))),
         }
+    }
+
+    /// The same, with what is stored. Without, nothing is.
+    #[must_use]
+    pub fn with_store(self, store: Arc<dyn Store>) -> Self {
+        Self { store: StoreRef(store), ..self }
+    }
+
+    /// What is stored, to be read: rows that were committed.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store.0
+    }
+
+    /// The first number of sessions, and position in queues, that this life gave.
+    #[must_use]
+    pub fn life_floor(&self) -> u64 {
+        u64::from(self.incarnation) << LIFE_BITS
     }
 
     /// The same, with shared subscriptions as configured.
@@ -178,6 +212,10 @@ impl NodeShared {
     pub fn set_peers(&self, peers: Vec<NodeKey>) {
         *self.peers.write() = peers.into();
     }
+}
+
+fn nobody() -> verge_model::NodeId {
+    "nobody".parse().expect("this is a node id")
 }
 
 #[cfg(test)]

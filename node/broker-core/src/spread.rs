@@ -116,6 +116,9 @@ pub(crate) trait Numbered {
 
     /// Its number, which never changes.
     fn number(&self) -> Self::Number;
+
+    /// It is about to be changed.
+    fn touched(&mut self) {}
 }
 
 /// Values by their number.
@@ -135,7 +138,9 @@ impl<T: Numbered> Numbers<T> {
 
     /// As [`get`](Self::get), to change it.
     pub(crate) fn get_mut(&mut self, number: &T::Number) -> Option<&mut T> {
-        self.0.get_mut(hash(*number), |value| value.number() == *number).map(Box::as_mut)
+        let found = self.0.get_mut(hash(*number), |value| value.number() == *number)?;
+        found.touched();
+        Some(found)
     }
 
     /// Whether there is one.

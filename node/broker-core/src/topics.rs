@@ -209,7 +209,7 @@ mod tests {
         Subscriber {
             shard: ShardIndex(0),
             session: SessionNo(session),
-            client: format!("c{session}").into(),
+            client: Some(Box::new(format!("c{session}").into())),
             options: Subscription::with_qos(QoS::AtMostOnce),
             durable: false,
             online: true,

@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod page;
 pub mod server;
+mod sessions;
 pub mod views;
 
 use std::sync::Arc;
@@ -34,9 +35,7 @@ use verge_storage_rocksdb::{RocksStore, WriterHandle};
 
 use self::metrics::Gauge;
 use self::page::{ApiError, Page, PageQuery};
-use self::views::{
-    ClientAnswer, NodeAnswer, RetainedAnswer, RouteAnswer, SessionAnswer, SubscriptionAnswer,
-};
+use self::views::{ClientAnswer, NodeAnswer, RetainedAnswer, RouteAnswer, SessionAnswer};
 use crate::app::{Listeners, Reloaded};
 use crate::mesh::view::MeshView;
 use crate::shard::{Mailboxes, ShardMail};
@@ -89,9 +88,9 @@ pub fn routes(admin: Arc<Admin>) -> Router {
         .route("/api/v1/members", get(members))
         .route("/api/v1/clients", get(clients))
         .route("/api/v1/clients/{id}/kick", post(kick))
-        .route("/api/v1/sessions", get(sessions))
+        .route("/api/v1/sessions", get(sessions::sessions))
         .route("/api/v1/handovers", get(handovers))
-        .route("/api/v1/subscriptions", get(subscriptions))
+        .route("/api/v1/subscriptions", get(sessions::subscriptions))
         .route("/api/v1/routes", get(mesh_routes))
         .route("/api/v1/retained", get(retained))
         .route("/api/v1/delayed", get(extensions::delayed))
@@ -203,28 +202,12 @@ async fn clients(State(admin): Shared, UrlQuery(page): UrlQuery<PageQuery>) -> P
     admin.list(Query::Clients, page, of, |_| true).await
 }
 
-async fn sessions(
-    State(admin): Shared,
-    UrlQuery(page): UrlQuery<PageQuery>,
-) -> Paged<SessionAnswer> {
-    let of = |answer| if let Answer::Sessions(list) = answer { Some(list) } else { None };
-    admin.list(Query::Sessions, page, of, |_| true).await
-}
-
 async fn handovers(
     State(admin): Shared,
     UrlQuery(page): UrlQuery<PageQuery>,
 ) -> Paged<SessionAnswer> {
     let of = |answer| if let Answer::Sessions(list) = answer { Some(list) } else { None };
     admin.list(Query::Sessions, page, of, SessionAnswer::is_handover).await
-}
-
-async fn subscriptions(
-    State(admin): Shared,
-    UrlQuery(page): UrlQuery<PageQuery>,
-) -> Paged<SubscriptionAnswer> {
-    let of = |answer| if let Answer::Subscriptions(list) = answer { Some(list) } else { None };
-    admin.list(Query::Subscriptions, page, of, |_| true).await
 }
 
 async fn mesh_routes(
@@ -328,6 +311,7 @@ async fn reload(State(admin): Shared) -> Result<Json<Reloaded>, ApiError> {
 async fn metrics(State(admin): Shared) -> Result<Response, ApiError> {
     let mut counters = admin.shared.counters.snapshot().metrics();
     counters.extend(admin.shared.ledger.metrics());
+    counters.extend(admin.shared.parked.metrics());
     counters.extend(admin.shared.extensions.counts.metrics());
     counters.extend(admin.shared.router.pressure().metrics());
     let mesh = admin.mesh.load();

@@ -63,6 +63,7 @@ pub(super) fn shard(
         connect_timeout: session.connect_timeout.0.0,
         session_expiry_secs_max: session.expiry_max.0.secs(),
         v3_session_expiry_secs: session.v3_expiry.0.secs(),
+        park_after: session.park_after.0.0,
         queue_messages_max: queue.messages_max,
         queue_bytes_max: queue.bytes_max,
         output_bytes_high: queue.output_bytes_high,

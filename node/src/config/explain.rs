@@ -24,6 +24,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("auth.users_file", "users with passwords, made by `verge passwd FILE USER`"),
     ("session.expiry_max", "longest Session Expiry Interval granted"),
     ("session.v3_expiry", "how long a 3.1.1 session outlives its connection"),
+    ("session.park_after", "how long a session without a connection stays in memory"),
     ("session.receive_maximum", "unacknowledged publications a client may have here"),
     ("session.inflight_max", "unacknowledged messages sent to a client"),
     ("session.topic_alias_maximum", "topic aliases a client may use"),

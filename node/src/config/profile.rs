@@ -52,6 +52,7 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
         session: SessionSection {
             expiry_max: Text(SpanOrNever(Some(days(7)))),
             v3_expiry: Text(SpanOrNever(Some(days(1)))),
+            park_after: secs(5),
             receive_maximum: 256,
             inflight_max: 64,
             topic_alias_maximum: 32,

@@ -241,6 +241,8 @@ pub struct SessionSection {
     pub expiry_max: Text<SpanOrNever>,
     /// How long a 3.1.1 session with Clean Session 0 outlives its connection.
     pub v3_expiry: Text<SpanOrNever>,
+    /// How long a session without a connection stays in memory.
+    pub park_after: Text<Span>,
     /// Receive Maximum granted.
     pub receive_maximum: u16,
     /// Most messages in flight to a client.

@@ -17,6 +17,7 @@
 //! found by its key, or counted over many rows.
 
 mod rewrite;
+mod sessions;
 
 pub use rewrite::{Progress, Rewrite};
 
@@ -48,7 +49,7 @@ pub struct Part {
 }
 
 /// Every step, in order, from format 1 to [`FORMAT`].
-pub const STEPS: &[Step] = &[];
+pub const STEPS: &[Step] = &[Step { to: 2, parts: &[sessions::LED_TO, sessions::WHOSE] }];
 
 const _: () = assert!(FORMAT as usize == 1 + STEPS.len(), "each format has the step that makes it");
 

@@ -34,6 +34,10 @@ pub struct SessionRecord {
     /// Version 2 has it behind what version 1 has.
     #[serde(skip)]
     pub confirmed_in: Incarnation,
+    /// The life that wrote it, and how often the wall clock had leapt in it: what leapt later was no
+    /// time without a connection. Behind `confirmed_in`.
+    #[serde(skip)]
+    pub written_in: (Incarnation, u32),
 }
 
 /// An older log of the session that is still being pulled.
@@ -67,7 +71,7 @@ impl Record for SessionRecord {
         let mut out = Vec::with_capacity(self.encoded_len_hint() + self.subscription_clock.len());
         out.push(Self::VERSION);
         let out = postcard::to_extend(self, out).expect(WRITABLE);
-        postcard::to_extend(&self.confirmed_in, out).expect(WRITABLE).into()
+        postcard::to_extend(&(self.confirmed_in, self.written_in), out).expect(WRITABLE).into()
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
@@ -80,7 +84,9 @@ impl Record for SessionRecord {
         }
         let (mut record, mut rest) = postcard::take_from_bytes::<Self>(body).map_err(malformed)?;
         if version == Self::VERSION {
-            (record.confirmed_in, rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
+            let (added, after) = postcard::take_from_bytes(rest).map_err(malformed)?;
+            (record.confirmed_in, record.written_in) = added;
+            rest = after;
         }
         if !rest.is_empty() {
             return Err(RecordError::Trailing { record: Self::NAME, bytes: rest.len() });
@@ -89,7 +95,7 @@ impl Record for SessionRecord {
     }
 }
 
-/// The version without `confirmed_in`.
+/// The version that says nothing of lives.
 const FIRST: u8 = 1;
 
 const WRITABLE: &str = "records hold only what postcard can write, into memory that grows";
@@ -130,8 +136,9 @@ mod tests {
             open_fragments: Vec::new(),
             subscription_clock: Bytes::new(),
             confirmed_in: 0,
+            written_in: (0, 0),
         };
-        golden::holds(&open, "0200017602050004000000000000");
+        golden::holds(&open, "02000176020500040000000000000000");
         let first = b"\x01\x00\x01v\x02\x05\x00\x04\x00\x00\x00\x00\x00";
         assert_eq!(SessionRecord::decode(first).as_ref(), Ok(&open));
         let sealed = SessionRecord {
@@ -156,11 +163,12 @@ mod tests {
             }],
             subscription_clock: Bytes::from_static(&[0xcc]),
             confirmed_in: 300,
+            written_in: (301, 2),
             ..open
         };
         golden::holds(
             &sealed,
-            "02000176020501ac020501017701780101090001e807010306d00f0101040101ccac02",
+            "02000176020501ac020501017701780101090001e807010306d00f0101040101ccac02ad0202",
         );
     }
 
@@ -177,6 +185,7 @@ mod tests {
             open_fragments: Vec::new(),
             subscription_clock: Bytes::new(),
             confirmed_in: 1,
+            written_in: (1, 0),
         };
         assert_eq!(header.attention(), Some(TimerKey::CONNECTED));
         header.disconnected_at = Some(UnixMillis(5_000));

@@ -99,7 +99,7 @@ pub(crate) struct Process {
     /// What they share.
     pub(crate) shared: Arc<NodeShared>,
     /// The store.
-    pub(crate) store: MemoryStore,
+    pub(crate) store: Arc<MemoryStore>,
     /// What shards have not yet been told.
     pub(crate) shard_in: Vec<VecDeque<ShardIn>>,
     /// What the hub has not yet been told.
@@ -127,12 +127,14 @@ impl Node {
     pub(crate) fn boot(&mut self, index: usize, now: Now, seed: u64) {
         let disk = std::mem::take(&mut self.disk);
         let store = MemoryStore::open(disk, &self.id, self.log_id).expect("the disk is its own");
+        let store = Arc::new(store);
         let identity = store.identity().clone();
         let rules = TopicRules::default();
-        let shared = Arc::new(NodeShared::new(self.id.key(), identity.incarnation, rules));
-        let restored = restore::load(&store, &shared).expect("memory can be read");
+        let shared = NodeShared::new(self.id.key(), identity.incarnation, rules);
+        let shared = Arc::new(shared.with_store(Arc::clone(&store) as Arc<dyn Store>));
+        let restored = restore::load(&*store, &shared, self.shards).expect("memory can be read");
         assert_eq!(restored.damaged, 0, "no row of {} is damaged", self.id);
-        let mesh_restored = Restored::load(&store).expect("memory can be read");
+        let mesh_restored = Restored::load(&*store).expect("memory can be read");
         assert_eq!(mesh_restored.corrupt, 0);
         store.commit(&[restored.cleanup], true).expect("memory can be written");
         let mut shards: Vec<Shard> = (0..self.shards)
@@ -145,6 +147,7 @@ impl Node {
             let shard = usize::from(delayed.shard(self.shards).0);
             shards[shard].restore_delayed(delayed, now).expect("it was written by a node");
         }
+        shards.iter_mut().for_each(|shard| shard.start(now));
         let config = MeshConfig {
             node_id: self.id.clone(),
             role: self.role,
@@ -208,6 +211,7 @@ impl Node {
             connect_timeout: Duration::from_secs(10),
             session_expiry_secs_max: None,
             v3_session_expiry_secs: None,
+            park_after: Duration::from_millis(100),
             queue_messages_max: 10_000,
             queue_bytes_max: 16 * 1024 * 1024,
             output_bytes_high: 4 * 1024,

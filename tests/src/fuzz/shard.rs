@@ -97,7 +97,7 @@ const STREAMS: [(u64, StreamKind); 4] = [
 struct Site {
     shard: Shard,
     shared: Arc<NodeShared>,
-    store: MemoryStore,
+    store: Arc<MemoryStore>,
     now: u64,
     wires: BTreeMap<u8, Wire>,
     next_conn: u64,
@@ -116,10 +116,11 @@ struct Wire {
 impl Site {
     fn start(disk: MemoryDisk, now: u64) -> Self {
         let id: NodeId = "n".parse().expect("a NodeId");
-        let store = MemoryStore::open(disk, &id, 7).expect("the disk is its own");
+        let store = Arc::new(MemoryStore::open(disk, &id, 7).expect("the disk is its own"));
         let incarnation = store.identity().incarnation;
-        let shared = Arc::new(NodeShared::new(id.key(), incarnation, TopicRules::default()));
-        let restored = restore::load(&store, &shared).expect("memory can be read");
+        let shared = NodeShared::new(id.key(), incarnation, TopicRules::default());
+        let shared = Arc::new(shared.with_store(Arc::clone(&store) as Arc<dyn Store>));
+        let restored = restore::load(&*store, &shared, 1).expect("memory can be read");
         assert_eq!(restored.damaged, 0, "what was written can be read");
         store.commit(&[restored.cleanup], true).expect("memory can be written");
         let config = ShardConfig {
@@ -131,6 +132,7 @@ impl Site {
             queue_messages_max: 8,
             queue_bytes_max: 4 * 1024,
             output_bytes_high: 512,
+            park_after: Duration::from_millis(200),
             terms: Terms { publisher_hold_max: Duration::from_secs(1), ..Terms::default() },
             ..ShardConfig::default()
         };
@@ -147,6 +149,8 @@ impl Site {
             let now = site.clock();
             site.shard.restore(session, now);
         }
+        let now = site.clock();
+        site.shard.start(now);
         site.settle();
         site
     }

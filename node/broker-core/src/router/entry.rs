@@ -385,7 +385,7 @@ fn collect_list(list: &[Subscriber], publisher: &ClientId, out: &mut Matches) ->
     let before = out.locals.len();
     for subscriber in list {
         out.varies |= subscriber.options.no_local;
-        if !(subscriber.options.no_local && subscriber.client == *publisher) {
+        if !(subscriber.options.no_local && subscriber.client.as_deref() == Some(publisher)) {
             out.add_local(subscriber);
         }
     }

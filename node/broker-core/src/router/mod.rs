@@ -67,8 +67,10 @@ pub struct Subscriber {
     pub session: SessionNo,
     /// The stream of the session's client that the subscription was made on. Each has its own.
     pub tag: StreamTag,
-    /// The session's client; its [author](verge_model::ClientKey::author) if it asked for No Local.
-    pub client: ClientId,
+    /// The session's client, where it matters who that is: its
+    /// [author](verge_model::ClientKey::author) if it asked for No Local, its ClientId in a group.
+    /// Boxed: for most it does not.
+    pub client: Option<Box<ClientId>>,
     /// What the client asked for.
     pub options: Subscription,
     /// Whether the session outlives its connection, so that what it is owed has rows.
@@ -156,6 +158,18 @@ impl Router {
             existed: change.existed,
             advertise: if change.edge { parts.route() } else { None },
         }
+    }
+
+    /// Adds the subscriptions a node begins with: nobody is told of them, one by one.
+    pub fn fill(&self, subscriptions: impl IntoIterator<Item = (TopicFilter, Subscriber)>) {
+        let mut table = self.table.write();
+        for (filter, subscriber) in subscriptions {
+            let parts = FilterParts::of(filter.as_str());
+            let entry = table.entry_or_insert(&parts, || filter.shared_text());
+            let change = entry.subscribe(&parts, subscriber, &self.settings);
+            table.subscriptions += usize::from(!change.existed);
+        }
+        self.changed();
     }
 
     /// Removes a subscription.

@@ -295,7 +295,8 @@ impl Group {
         }
         let list = self.members.as_slice().iter();
         let list = list.filter(|member| Some(member.online) == tier.members);
-        let weight = |member: &&Subscriber| (mixed(key ^ text_hash(&member.client)), who(member));
+        let name = |member: &Subscriber| member.client.as_deref().map_or(0, |name| text_hash(name));
+        let weight = |member: &&Subscriber| (mixed(key ^ name(member)), who(member));
         list.max_by_key(weight).map(Chosen::Member)
     }
 

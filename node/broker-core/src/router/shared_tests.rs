@@ -34,7 +34,7 @@ fn member(session: u64, online: bool) -> Subscriber {
         shard: ShardIndex(0),
         session: SessionNo(session),
         tag: StreamTag::CONTROL,
-        client: format!("c{session}").into(),
+        client: Some(Box::new(format!("c{session}").into())),
         options: Subscription::with_qos(QoS::AtLeastOnce),
         durable: true,
         online,

@@ -145,7 +145,7 @@ mod tests {
             shard: ShardIndex(0),
             session: SessionNo(session),
             tag: StreamTag::CONTROL,
-            client: "c".into(),
+            client: None,
             options: Subscription::with_qos(QoS::AtMostOnce),
             durable: false,
             online: true,

@@ -464,7 +464,7 @@ fn subscriber(session: u64, options: Subscription) -> Subscriber {
         shard: ShardIndex(0),
         session: SessionNo(session),
         tag: StreamTag::CONTROL,
-        client: format!("c{session}").into(),
+        client: Some(Box::new(format!("c{session}").into())),
         options,
         durable: true,
         online: true,

@@ -39,7 +39,13 @@ impl ShardIndex {
     /// The shard that serves a client, of `count` shards.
     #[must_use]
     pub fn of(client: &ClientKey, count: u16) -> Self {
-        Self((client.stable_hash() % u64::from(count)) as u16)
+        Self::of_hash(client.stable_hash(), count)
+    }
+
+    /// The same, by the client's [stable hash](ClientKey::stable_hash).
+    #[must_use]
+    pub fn of_hash(client_hash: u64, count: u16) -> Self {
+        Self((client_hash % u64::from(count)) as u16)
     }
 }
 
@@ -321,6 +327,8 @@ pub struct ShardCounts {
     pub connected: u64,
     /// Sessions that are this node's.
     pub sessions: u64,
+    /// Those of them that are not in memory, as far as they are counted since the start.
+    pub parked: u64,
     /// Messages queued or in flight in all sessions.
     pub held: u64,
 }
@@ -495,6 +503,8 @@ pub struct ShardConfig {
     pub session_expiry_secs_max: Option<u32>,
     /// Session Expiry Interval of a 3.1.1 client with Clean Session 0.
     pub v3_session_expiry_secs: Option<u32>,
+    /// How long a session stays in memory without a connection.
+    pub park_after: Duration,
     /// Most messages queued for a session.
     pub queue_messages_max: usize,
     /// Most bytes queued for a session.
@@ -536,6 +546,7 @@ impl Default for ShardConfig {
             connect_timeout: Duration::from_secs(10),
             session_expiry_secs_max: None,
             v3_session_expiry_secs: None,
+            park_after: Duration::from_secs(5),
             queue_messages_max: 10_000,
             queue_bytes_max: 16 * 1024 * 1024,
             output_bytes_high: 64 * 1024,

@@ -111,7 +111,7 @@ impl Shard {
         claim: Claim,
         now: Now,
     ) {
-        if self.open_of(client).is_some() {
+        if self.found(client, now).is_some() {
             self.learn_fragment(client, fragment, claim, now);
             return self
                 .import(client, fragment, claim, now, |import| import.handle_nudge(now.mono));
@@ -146,9 +146,8 @@ impl Shard {
 
     /// Stores what is claimed; then it is asked for.
     fn store_claim(&mut self, no: SessionNo) {
-        let Some(session) = self.sessions.get(&no) else { return };
-        let record = session.record();
-        self.turn.batch.put_session(no.0, &record);
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        self.turn.put_session(session);
         self.turn.promise(self.config.promise);
         self.turn.when_durable(Effect::Claimed { session: no });
         self.arm(no);
@@ -231,8 +230,7 @@ impl Shard {
                 session.moving.change().fragments.insert(*older, new_fragment(false, now));
             }
         }
-        let record = session.record();
-        self.turn.batch.put_session(no.0, &record);
+        self.turn.put_session(session);
         self.adopt_subscriptions(no);
         self.turn.promise(self.config.promise);
         self.turn.when_durable(Effect::HeaderStored { session: no, fragment });
@@ -549,7 +547,7 @@ impl Shard {
         if clean {
             return self.discard(client, winner, now);
         }
-        let Some(no) = self.open_of(client) else { return };
+        let Some(no) = self.found(client, now) else { return };
         let Some(session) = self.sessions.get(&no) else { return };
         let ours = session.claim;
         if winner <= ours || winner.node == self.config.node {
@@ -568,7 +566,7 @@ impl Shard {
     /// The client started clean elsewhere: nothing of its older sessions is wanted.
     fn discard(&mut self, client: &ClientKey, winner: Claim, now: Now) {
         let open = self
-            .open_of(client)
+            .found(client, now)
             .filter(|no| self.sessions.get(no).is_some_and(|session| session.claim < winner));
         if let Some(no) = open {
             let conn = self.sessions.get(&no).and_then(|session| session.conn);

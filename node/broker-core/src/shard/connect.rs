@@ -28,12 +28,13 @@ use super::api::{ConnId, HubMail, Output, SessionNo};
 use super::authenticate::Authentication;
 use super::claimant::new_fragment;
 use super::connection::{Conn, Phase};
-use super::due::Due;
+use super::due::{Due, Moment};
 use super::replica::Replica;
 use super::session::Session;
 use super::turn::Effect;
 use super::{Lookup, Shard};
 use crate::authn::scram::METHOD;
+use crate::parked::Counted;
 
 /// "If the Session Expiry Interval is 0xFFFFFFFF, the Session does not expire." (3.1.2.11.2)
 const NEVER_EXPIRES: u32 = u32::MAX;
@@ -152,7 +153,16 @@ impl Shard {
     pub(super) fn place(&mut self, pending: PendingConnect, now: Now) {
         let client = pending.client.clone();
         self.give_up_earlier(&client, now);
-        if let Some(no) = self.open_of(&client) {
+        let open = match self.find(&client, now) {
+            Ok(open) => open,
+            Err(error) => {
+                // No fresh session in place of one that may be there.
+                self.shared.parked.add(Counted::Unread, 1);
+                tracing::error!(%error, "whether a client has a session could not be read");
+                return self.refuse_connect(pending.conn, ReasonCode::ServerUnavailable, now);
+            }
+        };
+        if let Some(no) = open {
             self.take_over_here(no, now);
             let session = self.sessions.get(&no);
             if !pending.clean_start && session.is_some_and(|session| session.moving.unconfirmed) {
@@ -221,6 +231,7 @@ impl Shard {
             pending.version,
             &self.config,
         );
+        session.leave.failures = self.parking.failures();
         for fragment in fragments {
             session
                 .moving
@@ -235,7 +246,7 @@ impl Shard {
         session.hold();
         pending.deadline = now.mono + self.config.handover_unreachable_wait;
         session.pending = Some(Box::new(pending));
-        self.turn.batch.put_session(no.0, &session.record());
+        self.turn.put_session(&mut session);
         self.open.insert(&session.client, no);
         self.sessions.insert(Box::new(session));
         self.shared.counters.handover_started(1);
@@ -277,6 +288,7 @@ impl Shard {
             pending.version,
             &self.config,
         );
+        session.leave.failures = self.parking.failures();
         if self.config.mesh && session.is_durable() {
             session.entry = Some(Replica::new(RegistryEntry::new(claim, pending.clean_start)));
         }
@@ -316,7 +328,7 @@ impl Shard {
         session.protocol_version = pending.version;
         session.will = pending.will;
         session.will_due = Due::NEVER;
-        session.disconnected_at = None;
+        session.disconnected_at = Moment::NONE;
         session.expires_due = Due::NEVER;
         session.conn = Some(pending.conn);
         let durable = session.is_durable();
@@ -326,8 +338,7 @@ impl Shard {
             session.entry = Some(Replica::new(entry));
         }
         if durable || was_durable {
-            let record = session.record();
-            self.turn.batch.put_session(no.0, &record);
+            self.turn.put_session(session);
         }
         if durable != was_durable {
             let filters: Vec<_> = session.subscriptions.keys().cloned().collect();
@@ -433,8 +444,7 @@ impl Shard {
         session.say_all();
         let Some(entry) = session.entry.as_ref().map(|replica| replica.entry()) else { return };
         if session.is_durable() {
-            let record = session.record();
-            self.turn.batch.put_session(no.0, &record);
+            self.turn.put_session(session);
         }
         let client = session.client.clone();
         self.register(client, entry);

@@ -37,6 +37,9 @@ impl Shard {
     /// Takes on one debt.
     pub(super) fn take_delivery(&mut self, delivery: Delivery, now: Now) {
         let no = delivery.session;
+        if delivery.stored && !self.sessions.contains_key(&no) && !self.wakes_for(no, now) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&no) else {
             if delivery.qos != QoS::AtMostOnce {
                 self.tally.accepted(delivery.message.class);
@@ -110,7 +113,10 @@ impl Shard {
 
     /// Sends a QoS 0 message, or drops it if its client is away or slow.
     pub(super) fn send_now(&mut self, delivery: &Delivery, now: Now) {
-        let Some(session) = self.sessions.get(&delivery.session) else { return };
+        let Some(session) = self.sessions.get(&delivery.session) else {
+            // It is not in memory, so its client is not here; or it ended.
+            return self.tally.dropped_qos0(Qos0Drop::Away, delivery.message.class);
+        };
         let (message, shared) = (&delivery.message, &self.shared);
         let mut dropped = |reason| {
             self.tally.dropped_qos0(reason, message.class);
@@ -334,6 +340,8 @@ impl Shard {
             Effect::EntriesStored { session, fragment } => {
                 self.entries_stored(session, fragment, now);
             }
+            Effect::Leave(sessions) => self.leave(sessions, now),
+            Effect::Gone(session) => self.is_over(session),
         }
     }
 
@@ -362,6 +370,9 @@ impl Shard {
             Effect::Publish { .. } | Effect::Release { .. } => {
                 // The client is told again when it connects again.
             }
+            Effect::Leave(sessions) => self.stay(sessions, now),
+            // Its rows are there still, and mean nothing in this life.
+            Effect::Gone(_) => {}
             // What was not stored was not promised.
             Effect::Barrier => self.turn.outputs.push_back(Output::Hub(HubMail::Barrier)),
             Effect::Handover { .. }

@@ -1,6 +1,6 @@
 //! A moment at which something is due, or never, in one word.
 
-use verge_model::Millis;
+use verge_model::{Millis, UnixMillis};
 
 /// When something is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,32 @@ impl From<Option<Millis>> for Due {
 
 impl From<Millis> for Due {
     fn from(at: Millis) -> Self {
+        Self(at)
+    }
+}
+
+/// A moment by the wall clock, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment(UnixMillis);
+
+impl Moment {
+    /// None: later than any clock shows.
+    pub(crate) const NONE: Self = Self(UnixMillis(u64::MAX));
+
+    /// When; none if never.
+    pub(crate) fn at(self) -> Option<UnixMillis> {
+        (self != Self::NONE).then_some(self.0)
+    }
+}
+
+impl From<Option<UnixMillis>> for Moment {
+    fn from(at: Option<UnixMillis>) -> Self {
+        at.map_or(Self::NONE, Self)
+    }
+}
+
+impl From<UnixMillis> for Moment {
+    fn from(at: UnixMillis) -> Self {
         Self(at)
     }
 }

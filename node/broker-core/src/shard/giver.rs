@@ -74,7 +74,7 @@ impl Shard {
         now: Now,
     ) {
         let any = fragment == Claim::default();
-        let open = self.open_of(client).filter(|no| {
+        let open = self.found(client, now).filter(|no| {
             self.sessions.get(no).is_some_and(|session| any || session.claim == fragment)
         });
         if let Some(no) = open {
@@ -144,7 +144,7 @@ impl Shard {
         }
         session.outbound.hold(Hold::None);
         session.will_due = Due::NEVER;
-        session.disconnected_at = Some(now.wall);
+        session.disconnected_at = now.wall.into();
         // Should the new owner never come for it, the log ends as the session would have.
         let expires =
             session.expiry_secs.map(|secs| now.mono + Duration::from_secs(u64::from(secs)));
@@ -198,8 +198,7 @@ impl Shard {
         }
         session.moving.change().reminder = Some((now.mono + REMINDER_FIRST, REMINDER_FIRST));
         let header = Body::Sealed(Box::new(header_of(session, now)));
-        let record = session.record();
-        self.turn.batch.put_session(no.0, &record);
+        self.turn.put_session(session);
         self.turn.promise(self.config.promise);
         let frame = HandoverFrame { client, fragment, claim, body: header }.encode();
         self.turn.when_durable(Effect::Handover { to: from, frame });

@@ -122,6 +122,11 @@ impl Shard {
         }
     }
 
+    /// Whether a session does not keep up, or did not a moment ago.
+    pub(super) fn is_slow(&self, no: SessionNo) -> bool {
+        self.holds.slow.contains_key(&no)
+    }
+
     /// A session of some shard is waited for no longer: those who did are read again.
     pub(super) fn relieved(&mut self, no: SessionNo) {
         for conn in self.holds.held.remove(&no).unwrap_or_default() {

@@ -103,7 +103,7 @@ impl Shard {
             let settled = Settled::Dropped(crate::ledger::DropReason::SessionEnded);
             return self.end_session(no, settled, now);
         }
-        session.disconnected_at = Some(now.wall);
+        session.disconnected_at = now.wall.into();
         let expires =
             session.expiry_secs.map(|secs| now.mono + Duration::from_secs(u64::from(secs)));
         session.expires_due = expires.into();
@@ -113,11 +113,11 @@ impl Shard {
         }
         let due_now = session.will_due.at().is_some_and(|due| due <= now.mono);
         if !due_now {
-            let record = session.record();
-            self.turn.batch.put_session(no.0, &record);
+            self.turn.put_session(session);
         } else {
             self.publish_due_will(no, now);
         }
+        self.may_leave_later(no, now);
         self.arm(no);
     }
 
@@ -127,8 +127,7 @@ impl Shard {
         let Some(will) = session.will.take() else { return };
         let publisher = session.client.author();
         // The record without the Will and the published message are durable together.
-        let record = session.record();
-        self.turn.batch.put_session(no.0, &record);
+        self.turn.put_session(session);
         self.publish_will(publisher, &will, now);
     }
 
@@ -156,7 +155,10 @@ impl Shard {
             self.shared.settle(settled, &session.client, &entry.message);
             delete_row(no, &entry, &mut self.turn.batch);
         }
-        self.turn.batch.delete_session_rows(no.0);
+        session.delete(&mut self.turn.batch);
+        if session.stored.header {
+            self.note_gone(no);
+        }
         self.importing.remove(&no);
         match session.ownership {
             Ownership::Open => {

@@ -33,6 +33,8 @@
 //! | `auto_subscribe`, `delayed`, `own` | what goes beyond the standard |
 //! | [`streams`] | further streams of a connection: MQTT over QUIC |
 //! | `open`, `listener` | sessions by client; what connections of a listener share |
+//! | `rows`, `park`, `load`, `attend` | sessions out of memory, back, and what is due meanwhile |
+//! | [`restore`] | what is read before a node serves |
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
 //! | `replica` | what a session's homes are told, and when |
 //! | `claimant`, `giver`, `moving` | the two sides of a handover, and what a session keeps of it |
@@ -44,6 +46,7 @@ mod admit;
 pub mod api;
 mod asked;
 mod at_once;
+mod attend;
 mod authenticate;
 mod authors;
 mod auto_subscribe;
@@ -58,16 +61,19 @@ mod giver;
 mod hold;
 mod lifecycle;
 mod listener;
+mod load;
 mod moving;
 mod open;
 mod owed;
 mod own;
+mod park;
 mod pass;
 mod publish;
 mod redeliver;
 mod replay;
 mod replica;
 pub mod restore;
+mod rows;
 mod seek;
 mod session;
 mod spare;
@@ -92,6 +98,7 @@ use verge_model::{Claim, ClientKey, Millis, NodeKey, Now};
 use verge_storage::StoreError;
 
 use self::api::{ConnId, ConnectionInfo, HubMail, Mail, Output, SessionNo, ShardConfig, Ticket};
+use self::attend::Attend;
 use self::authors::Authors;
 use self::connection::Conn;
 use self::delayed::Delayed;
@@ -99,6 +106,7 @@ use self::giver::Pointers;
 use self::hold::Holds;
 use self::listener::{Listener, Listeners};
 use self::open::Open;
+use self::park::Parking;
 use self::pass::Frames;
 use self::session::Session;
 use self::spare::Spare;
@@ -129,6 +137,10 @@ pub struct Shard {
     pointers: Pointers,
     /// Sessions with older logs to pull.
     importing: BTreeSet<SessionNo>,
+    /// Sessions that leave memory, and those that are not in it.
+    parking: Parking,
+    /// How far it looked after those.
+    attend: Attend,
     turn: Turn,
     timers: BTreeSet<(Millis, Timer)>,
     /// Connections that wait for the hub to find an owner.
@@ -161,6 +173,10 @@ enum Timer {
     Replay(ConnId),
     /// A session does not keep up.
     Slow(SessionNo),
+    /// Sessions may leave memory.
+    Leave,
+    /// Something may be due for sessions that are not in memory.
+    Attend,
 }
 
 /// Why the hub was asked for an owner.
@@ -188,6 +204,10 @@ impl Numbered for Session {
     fn number(&self) -> SessionNo {
         self.no
     }
+
+    fn touched(&mut self) {
+        self.leave.stop();
+    }
 }
 
 impl Shard {
@@ -200,7 +220,7 @@ impl Shard {
             authors: Authors::default(),
             spare: Spare::default(),
             tally: Tally::default(),
-            turn: Turn::new(&config),
+            turn: Turn::new(&config, shared.incarnation),
             config,
             shared,
             conns: Numbers::default(),
@@ -210,6 +230,8 @@ impl Shard {
             sealed: BTreeMap::new(),
             pointers: Pointers::default(),
             importing: BTreeSet::new(),
+            parking: Parking::default(),
+            attend: Attend::default(),
             timers: BTreeSet::new(),
             lookups: BTreeMap::new(),
             seeking: FxHashMap::default(),
@@ -316,6 +338,9 @@ impl Shard {
     pub fn handle_commit(&mut self, ticket: Ticket, result: Result<(), StoreError>, now: Now) {
         // A batch that was lost takes the promises of later ones with it only if they fail too:
         // each has its own result.
+        if result.is_err() {
+            self.note_unstored();
+        }
         for effect in self.turn.committed(ticket) {
             match &result {
                 Ok(()) => self.effect_durable(effect, now),
@@ -338,6 +363,8 @@ impl Shard {
                 Timer::Delayed => self.delayed_timeout(now),
                 Timer::Replay(conn) => self.replay_timeout(conn),
                 Timer::Slow(no) => self.slow_timeout(no, now),
+                Timer::Leave => self.leave_timeout(now),
+                Timer::Attend => self.attend_timeout(now),
             }
         }
     }

@@ -78,6 +78,12 @@ impl Moving {
         self.seen.ids.iter().copied()
     }
 
+    /// Whether nothing is on its way: the session's header says all there is.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let Some(moves) = self.0.as_deref() else { return true };
+        moves.is_nothing_but_doubt()
+    }
+
     /// Gives the box back, if nothing is kept any more.
     pub(crate) fn tidy(&mut self) {
         if self.0.as_deref().is_some_and(Moves::is_nothing) {
@@ -109,17 +115,21 @@ impl Moves {
     }
 
     fn is_nothing(&self) -> bool {
+        !self.unconfirmed && self.is_nothing_but_doubt()
+    }
+
+    fn is_nothing_but_doubt(&self) -> bool {
         let Self {
             claiming,
             superseded,
-            unconfirmed,
+            unconfirmed: _,
             reminder,
             fragments,
             hold_until,
             seen,
             routes_token,
         } = self;
-        let decided = claiming.is_none() && superseded.is_none() && !unconfirmed;
+        let decided = claiming.is_none() && superseded.is_none();
         let arrived = fragments.is_empty() && seen.ids.is_empty() && seen.until.is_none();
         let due = reminder.is_some() || hold_until.is_some() || routes_token.is_some();
         decided && arrived && !due

@@ -57,6 +57,11 @@ impl Replica {
         self.unsaid.insert(filter);
     }
 
+    /// Whether the homes were told of all, and the header holds it.
+    pub(crate) fn is_said(&self) -> bool {
+        self.unsaid.is_empty() && self.due.is_none() && self.entry.encode().is_ok()
+    }
+
     /// When the homes are to be told.
     pub(crate) fn due(&self) -> Option<Millis> {
         self.due
@@ -108,6 +113,19 @@ impl Session {
 }
 
 impl Shard {
+    /// Tells a session's homes what is stored of it; what the entry lacked is stored first.
+    pub(super) fn tell_of(&mut self, no: SessionNo) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let Some(before) = session.entry.as_ref().map(|replica| replica.entry()) else { return };
+        session.say_all();
+        let Some(entry) = session.entry.as_ref().map(|replica| replica.entry()) else { return };
+        if *entry != *before {
+            return self.put_registry(no);
+        }
+        let client = session.client.clone();
+        self.register(client, entry);
+    }
+
     /// Tells a session's homes of changed subscriptions, now or soon.
     pub(super) fn put_subscriptions(&mut self, no: SessionNo, now: Now) {
         let Some(session) = self.sessions.get_mut(&no) else { return };

@@ -91,7 +91,7 @@ impl Shard {
                 if !self.conns.contains_key(&pending.conn) {
                     return;
                 }
-                let open = self.open_of(&pending.client);
+                let open = self.found(&pending.client, now);
                 let unconfirmed = open
                     .and_then(|no| self.sessions.get(&no))
                     .is_some_and(|session| session.moving.unconfirmed);
@@ -167,7 +167,7 @@ impl Shard {
 
     /// A client started clean here: whoever owned its session must hear of a greater claim.
     fn claim_clean(&mut self, client: &ClientKey, entry: Option<Box<RegistryEntry>>, now: Now) {
-        let Some(no) = self.open_of(client) else { return };
+        let Some(no) = self.found(client, now) else { return };
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let Some(mut entry) = entry else {
             return self.put_registry(no);
@@ -184,11 +184,9 @@ impl Shard {
         session.note_subscriptions(&mut entry);
         session.entry = Some(Replica::new(*entry));
         if session.is_durable() {
-            let record = session.record();
-            self.turn.batch.put_session(no.0, &record);
+            self.turn.put_session(session);
         }
         self.put_registry(no);
-        let _ = now;
     }
 }
 

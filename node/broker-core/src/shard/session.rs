@@ -17,10 +17,12 @@ use verge_storage::record::{FragmentRecord, SessionRecord, SessionState};
 
 use super::api::{ConnId, SessionNo, ShardConfig};
 use super::connect::PendingConnect;
-use super::due::Due;
+use super::due::{Due, Moment};
 use super::moving::{Fragment, Moving};
 use super::owed::Owed;
+use super::park::Leave;
 use super::replica::Replica;
+use super::rows::Stored;
 use super::streams::session::SessionStreams;
 use super::subscriptions::Subscriptions;
 use crate::record::will_to_record;
@@ -75,7 +77,7 @@ pub(crate) struct Session {
     pub(crate) will: Option<Box<Will>>,
     /// When the Will is published, unless the client is back before.
     pub(crate) will_due: Due,
-    pub(crate) disconnected_at: Option<UnixMillis>,
+    pub(crate) disconnected_at: Moment,
     /// When the session ends, if nobody connects.
     pub(crate) expires_due: Due,
     /// Those of the control stream, and those that were made on other streams of an earlier
@@ -95,6 +97,12 @@ pub(crate) struct Session {
     settled: Option<Box<VecDeque<(UnixMillis, MessageId)>>>,
     /// The timer that stands for this session.
     pub(crate) armed: Due,
+    /// What is stored of it.
+    pub(in crate::shard) stored: Stored,
+    /// The due of its timer's row.
+    pub(in crate::shard) timer: Moment,
+    /// Its way out of memory.
+    pub(in crate::shard) leave: Leave,
 }
 
 impl Session {
@@ -121,7 +129,7 @@ impl Session {
             pending: None,
             will: None,
             will_due: Due::NEVER,
-            disconnected_at: None,
+            disconnected_at: Moment::NONE,
             expires_due: Due::NEVER,
             subscriptions: Subscriptions::default(),
             streams: None,
@@ -132,6 +140,9 @@ impl Session {
             moving: Moving::default(),
             settled: None,
             armed: Due::NEVER,
+            stored: Stored::default(),
+            timer: Moment::NONE,
+            leave: Leave::default(),
         }
     }
 
@@ -165,8 +176,8 @@ impl Session {
         }
     }
 
-    /// The header row.
-    pub(crate) fn record(&self) -> SessionRecord {
+    /// The header row, but for what it says of the node's lives.
+    pub(in crate::shard) fn record(&self) -> SessionRecord {
         let state = match &self.ownership {
             Ownership::Open => SessionState::Open,
             Ownership::Sealed(sealed) => {
@@ -183,10 +194,12 @@ impl Session {
             session_expiry_secs: self.expiry_secs,
             protocol_version: self.protocol_version,
             will: self.will.as_deref().map(will_to_record),
-            disconnected_at: self.disconnected_at,
+            disconnected_at: self.disconnected_at.at(),
             state,
             open_fragments: self.moving.fragments.iter().map(fragment).collect(),
             subscription_clock: self.encoded_entry(),
+            confirmed_in: 0,
+            written_in: (0, 0),
         }
     }
 
@@ -235,6 +248,18 @@ impl Session {
         over.sort_unstable();
         over.dedup();
         over
+    }
+
+    /// Forgets what was to be remembered for a while only.
+    pub(in crate::shard) fn tidy(&mut self, now: Now) {
+        self.forget_settled(now.wall);
+        self.moving.tidy();
+    }
+
+    /// Whether its rows say all that is known of it, once they are written.
+    pub(in crate::shard) fn is_on_disk(&self) -> bool {
+        let told = self.entry.as_ref().is_none_or(|replica| replica.is_said());
+        self.settled.is_none() && self.streams.is_none() && self.outbound.is_empty() && told
     }
 
     fn forget_settled(&mut self, wall: UnixMillis) {

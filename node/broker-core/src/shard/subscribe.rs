@@ -165,7 +165,7 @@ impl Shard {
         filter: &TopicFilter,
         subscription: Subscription,
     ) {
-        let Some(subscriber) = self.subscriber(no, tag, subscription) else { return };
+        let Some(subscriber) = self.subscriber(no, tag, filter, subscription) else { return };
         if let Some(sole) = filter.as_str().strip_prefix(EXCLUSIVE_PREFIX) {
             // A session that was restored, or comes from another node, has it even if it is taken.
             let _taken = self.shared.extensions.exclusive.claim(sole, no);

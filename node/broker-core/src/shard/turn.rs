@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
-use verge_model::{Claim, ClientKey, NodeKey};
+use verge_model::{Claim, ClientKey, Incarnation, NodeKey};
 use verge_mqtt_proto::{AckKind, PacketId, ReasonCode};
 use verge_storage::{Batch, Promise};
 
@@ -13,6 +13,8 @@ use super::api::{
 };
 use super::connection::Conn;
 use super::delayed::DelayedMessage;
+use super::rows::Life;
+use super::session::Session;
 use super::streams::api::Via;
 use crate::planner::Deliveries;
 
@@ -58,12 +60,18 @@ pub(super) enum Effect {
     HeaderStored { session: SessionNo, fragment: Claim },
     /// Entries of an older log are stored.
     EntriesStored { session: SessionNo, fragment: Claim },
+    /// Let these sessions leave memory: all that was written of them before can be read.
+    Leave(Vec<SessionNo>),
+    /// Forget that this session ended: its rows are gone.
+    Gone(SessionNo),
 }
 
 /// A shard's turn.
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) batch: Batch,
+    /// In which rows are written.
+    pub(super) life: Life,
     promise: Promise,
     effects: Vec<Effect>,
     /// Batches handed out and not yet committed, with their effects, oldest first.
@@ -89,9 +97,10 @@ pub(super) struct Turn {
 
 impl Turn {
     /// The first turn of a shard.
-    pub(super) fn new(config: &ShardConfig) -> Self {
+    pub(super) fn new(config: &ShardConfig, incarnation: Incarnation) -> Self {
         Self {
             batch: Batch::new(),
+            life: Life { incarnation, leaps: 0 },
             promise: Promise::Memory,
             effects: Vec::new(),
             waiting: VecDeque::new(),
@@ -106,6 +115,11 @@ impl Turn {
             dirty_streams: VecDeque::new(),
             loopback: VecDeque::new(),
         }
+    }
+
+    /// Puts the rows that lead to a session.
+    pub(super) fn put_session(&mut self, session: &mut Session) {
+        session.put(self.life, &mut self.batch);
     }
 
     /// Asks that this turn's rows be kept at least so well.

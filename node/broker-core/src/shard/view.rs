@@ -22,7 +22,8 @@ impl Shard {
             Query::Counts => Answer::Counts(ShardCounts {
                 connected: self.conns.values().filter(|conn| conn.session().is_some()).count()
                     as u64,
-                sessions: self.open.len() as u64,
+                sessions: self.open.len() as u64 + self.parking.parked(),
+                parked: self.parking.parked(),
                 held: self.held().total(),
             }),
             Query::Held => Answer::Held(self.held()),

@@ -12,7 +12,6 @@
 //! The last is for clients that subscribe on streams and unsubscribe on the control stream.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use verge_model::Now;
 use verge_mqtt_proto::session::{StreamTag, Subscription};
@@ -21,7 +20,7 @@ use verge_mqtt_proto::{ReasonCode, TopicFilter};
 use super::api::Via;
 use super::session::merged;
 use crate::ledger::{DropReason, Settled};
-use crate::record::{subscription_from_entry, subscription_to_record};
+use crate::record::{planned_as, subscription_from_entry, subscription_to_record};
 use crate::router::Subscriber;
 use crate::shard::Shard;
 use crate::shard::api::{HubMail, Output, SessionNo};
@@ -112,7 +111,7 @@ impl Shard {
         let batch = &mut self.turn.batch;
         match session.kept(filter) {
             Some((kept, on_stream)) => {
-                let record = subscription_to_record(&kept, on_stream);
+                let record = subscription_to_record(&session.client, filter, &kept, on_stream);
                 batch.put_subscription(no.0, filter.as_str(), &record);
             }
             None => batch.delete_subscription(no.0, filter.as_str()),
@@ -242,7 +241,7 @@ impl Shard {
         from: StreamTag,
         to: StreamTag,
     ) {
-        let Some(subscriber) = self.subscriber(no, to, subscription) else { return };
+        let Some(subscriber) = self.subscriber(no, to, filter, subscription) else { return };
         if let Some(route) = self.shared.router.retag(filter, from, subscriber)
             && self.config.mesh
         {
@@ -255,13 +254,11 @@ impl Shard {
         &self,
         no: SessionNo,
         tag: StreamTag,
+        filter: &TopicFilter,
         subscription: Subscription,
     ) -> Option<Subscriber> {
         let session = self.sessions.get(&no)?;
-        let client = match subscription.no_local {
-            true => session.client.author(),
-            false => Arc::clone(&session.client.client_id),
-        };
+        let client = planned_as(&session.client, filter, &subscription).map(Box::new);
         Some(Subscriber {
             shard: self.config.index,
             session: no,

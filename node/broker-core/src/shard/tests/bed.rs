@@ -13,6 +13,7 @@ use verge_storage::memory::{Crash, MemoryDisk};
 use verge_storage::{Batch, MemoryStore, Promise, Store, StoreError};
 
 use super::client::{Client, Who, read, read_words};
+use super::reads::Reads;
 use super::streams::StreamWire;
 use crate::ledger::LedgerSnapshot;
 use crate::planner::Planner;
@@ -32,7 +33,10 @@ pub(super) struct Bed {
     pub(super) id: NodeId,
     pub(super) shards: Vec<Shard>,
     pub(super) shared: Arc<NodeShared>,
-    pub(super) store: MemoryStore,
+    pub(super) store: Arc<MemoryStore>,
+    reads: Arc<Reads>,
+    /// How far the wall clock is ahead.
+    ahead: u64,
     pub(super) now: u64,
     /// Whether batches are committed as soon as they are handed out.
     pub(super) commits: bool,
@@ -100,11 +104,12 @@ impl Bed {
         (mesh, terms, setup): (bool, Terms, Setup),
     ) -> Self {
         let id: NodeId = name.parse().unwrap();
-        let store = MemoryStore::open(disk, &id, 7).unwrap();
+        let store = Arc::new(MemoryStore::open(disk, &id, 7).unwrap());
         let incarnation = store.identity().incarnation;
+        let reads = Arc::new(Reads::of(Arc::clone(&store)));
         let shared = setup(NodeShared::new(id.key(), incarnation, TopicRules::default()));
-        let shared = Arc::new(shared);
-        let restored = restore::load(&store, &shared).unwrap();
+        let shared = Arc::new(shared.with_store(Arc::clone(&reads) as Arc<dyn Store>));
+        let restored = restore::load(&*store, &shared, shards).unwrap();
         assert_eq!(restored.damaged, 0);
         store.commit(&[restored.cleanup], true).unwrap();
         let config = |index| ShardConfig {
@@ -118,6 +123,8 @@ impl Bed {
             id,
             shared,
             store,
+            reads,
+            ahead: 0,
             now,
             commits: true,
             uncommitted: VecDeque::new(),
@@ -141,8 +148,21 @@ impl Bed {
             let shard = usize::from(delayed.shard(shards).0);
             bed.shards[shard].restore_delayed(delayed, now).unwrap();
         }
+        for shard in &mut bed.shards {
+            shard.start(now);
+        }
         bed.settle();
         bed
+    }
+
+    /// Whether nothing can be read from the store for now.
+    pub(super) fn break_reads(&self, broken: bool) {
+        self.reads.break_all(broken);
+    }
+
+    /// The wall clock leaps forward.
+    pub(super) fn leap(&mut self, by: Duration) {
+        self.ahead += u64::try_from(by.as_millis()).unwrap();
     }
 
     /// Grants no more than this QoS from now on.
@@ -161,7 +181,7 @@ impl Bed {
     }
 
     pub(super) fn clock(&self) -> Now {
-        Now { mono: Millis(self.now), wall: UnixMillis(self.now) }
+        Now { mono: Millis(self.now), wall: UnixMillis(self.now + self.ahead) }
     }
 
     pub(super) fn connect(&mut self, who: &Who) -> Client {
@@ -482,6 +502,7 @@ fn config(id: &NodeId, index: ShardIndex, count: u16, mesh: bool) -> ShardConfig
         connect_timeout: Duration::from_secs(10),
         session_expiry_secs_max: None,
         v3_session_expiry_secs: None,
+        park_after: Duration::from_secs(1),
         queue_messages_max: LIMIT,
         queue_bytes_max: 1024 * 1024,
         output_bytes_high: 1024,

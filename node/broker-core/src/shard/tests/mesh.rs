@@ -76,6 +76,11 @@ impl Mesh {
         }
     }
 
+    /// The homes forget everything.
+    pub(super) fn forget_registry(&mut self) {
+        self.registry.clear();
+    }
+
     /// The filters the homes know of a client's session.
     pub(super) fn registered(&self, client: &str) -> Vec<String> {
         let entry = self.registry.get(&ClientKey::anonymous(client));

@@ -8,6 +8,7 @@ mod bed;
 mod bounds;
 mod client;
 mod mesh;
+mod reads;
 mod replica;
 mod streams;
 
@@ -23,6 +24,7 @@ mod granted;
 mod handover;
 mod hold;
 mod honest;
+mod parked;
 mod publish;
 mod retained;
 mod shared;

@@ -58,6 +58,7 @@ fn what_was_not_told_before_a_crash_is_told_after_it() {
     mesh.at(0, |bed| subscribe(bed, client, 100));
     assert!(mesh.registered("sub").contains(&"f/7".to_owned()), "not told yet");
     mesh.crash(0);
+    mesh.wait(10);
     let known = mesh.registered("sub");
     assert_eq!(known.len(), 100);
     assert!(!known.contains(&"f/7".to_owned()) && known.contains(&"f/100".to_owned()));
