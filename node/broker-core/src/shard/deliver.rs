@@ -384,29 +384,6 @@ impl Shard {
             }
         }
     }
-
-    /// A refused QoS 2 PUBLISH is new when it comes again.
-    pub(super) fn forget_received(&mut self, via: Via, packet_id: PacketId) {
-        let no = self.session_of(via.conn);
-        if let Some(session) = no.and_then(|no| self.sessions.get_mut(&no)) {
-            session.forget_received(via.stream, packet_id);
-        }
-    }
-
-    /// Refuses a PUBLISH that could not be stored.
-    pub(super) fn refuse(&mut self, via: Via, kind: AckKind, packet_id: PacketId, now: Now) {
-        let Some(conn) = self.conns.get(&via.conn) else { return };
-        let is_v5 = conn.version().is_v5();
-        if kind == AckKind::Pubrec {
-            self.forget_received(via, packet_id);
-        }
-        if is_v5 && kind != AckKind::Pubcomp {
-            self.acknowledge(via, kind, packet_id, ReasonCode::QuotaExceeded);
-        } else {
-            // MQTT 3.1.1 has no way to refuse a PUBLISH but to close (3.1.1, 3.3.5).
-            self.disconnect(via.conn, ReasonCode::QuotaExceeded, now);
-        }
-    }
 }
 
 /// The entry that stands for a delivery in its session's queue.
