@@ -18,6 +18,7 @@
 //! | [`mesh`], [`uplink`] | other nodes |
 //! | [`disk`] | what is free, and whether it works |
 //! | [`admin`], [`telemetry`] | what the operator is told |
+//! | [`backup`] | copies of what a node keeps, and nodes from copies |
 //! | [`client`], [`demo`] | the other side: an MQTT client, and vehicles that drive past nodes |
 //! | [`bench`] | the same work against this broker and others |
 //!
@@ -27,6 +28,7 @@
 pub mod admin;
 pub mod app;
 pub mod authn;
+pub mod backup;
 pub mod bench;
 pub mod cli;
 pub mod client;

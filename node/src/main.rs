@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         Command::Pki(command) => cli::pki::run(&command),
         Command::Passwd(args) => cli::passwd::run(&args),
         Command::Ctl(args) => cli::ctl::run(&args),
+        Command::Backup(args) => cli::ctl::run_backup(args),
+        Command::Restore(args) => cli::storage::run_restore(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => return cli::wait_for(demo::run(args)),
         Command::Pub(args) => return cli::wait_for(client::command::run_pub(args)),

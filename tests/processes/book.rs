@@ -42,6 +42,11 @@ impl Received {
         of
     }
 
+    /// How many messages there are, repetitions included.
+    pub(crate) fn len(&self) -> u64 {
+        self.numbers.values().map(Vec::len).sum::<usize>() as u64
+    }
+
     /// Whether nothing of `sent` is missing.
     pub(crate) fn has_all(&self, sent: &Sent) -> bool {
         sent.iter()

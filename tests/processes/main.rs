@@ -5,6 +5,7 @@
 //! The programs are those of the same build, or of the directory `VERGE_BIN_DIR`.
 
 mod abuse;
+mod backup;
 mod bad_input;
 mod book;
 mod bridge;

@@ -12,6 +12,7 @@ pub mod openapi;
 pub mod page;
 pub mod server;
 mod sessions;
+pub mod storage;
 pub mod views;
 
 use std::sync::Arc;
@@ -100,6 +101,8 @@ pub fn routes(admin: Arc<Admin>) -> Router {
             get(extensions::topic).delete(extensions::deregister),
         )
         .route("/api/v1/ledger", get(ledger::ledger))
+        .route("/api/v1/storage", get(storage::storage))
+        .route("/api/v1/backup", post(storage::backup))
         .route("/api/v1/nearest", get(nearest))
         .route("/api/v1/drain", post(drain))
         .route("/api/v1/reload", post(reload))

@@ -22,6 +22,11 @@ const READS: &[(&str, &str, bool)] = &[
         "Messages owed by class: opened, settled, held and by whom; the balance is 0",
         false,
     ),
+    (
+        "/api/v1/storage",
+        "What lies on the disk: families, logs, free space, what was written",
+        false,
+    ),
     ("/api/v1/nearest", "Nodes that serve clients, nearest first", false),
 ];
 
@@ -93,6 +98,19 @@ pub fn document() -> Value {
         },
     });
     paths.insert("/api/v1/reload".to_owned(), json!({ "post": reload }));
+    let backup = json!({
+        "summary": "Copy all that the node keeps, as it is now, into a new directory of its machine",
+        "requestBody": {"content": {"application/json": {"schema": {
+            "type": "object",
+            "required": ["dir"],
+            "properties": {"dir": {"type": "string"}},
+        }}}},
+        "responses": {
+            "200": {"description": "The backup's manifest"},
+            "409": {"description": "The directory is not empty, or another backup is being taken"},
+        },
+    });
+    paths.insert("/api/v1/backup".to_owned(), json!({ "post": backup }));
     json!({
         "openapi": "3.1.0",
         "info": {"title": "Verge admin API", "version": env!("CARGO_PKG_VERSION")},

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Failure, print_ignoring_closed_pipe};
 use crate::config::profile::ADMIN_PORT;
@@ -39,6 +40,30 @@ pub struct CtlArgs {
     command: CtlCommand,
 }
 
+/// Options of `verge backup`, which is `verge ctl backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Address of the node's admin HTTP API
+    #[arg(long, value_name = "A:P", env = "VERGE_ADMIN",
+        default_value_t = SocketAddr::from(([127, 0, 0, 1], ADMIN_PORT)))]
+    admin: SocketAddr,
+    /// Print the manifest
+    #[arg(long)]
+    json: bool,
+    /// The directory, on the node's machine; it must not be there, or be empty
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Takes a backup of a running node.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_backup(args: BackupArgs) -> Result<(), Failure> {
+    let BackupArgs { admin, json, dir } = args;
+    run(&CtlArgs { admin, json, page: 1, limit: 1, command: CtlCommand::Backup { dir } })
+}
+
 /// What to ask or tell.
 #[derive(Debug, Subcommand)]
 pub enum CtlCommand {
@@ -59,6 +84,13 @@ pub enum CtlCommand {
         /// Of all nodes of the mesh that answer, added up
         #[arg(long)]
         mesh: bool,
+    },
+    /// What lies on the disk: families, logs, free space, what was written
+    Storage,
+    /// Copy all that the node keeps into a new directory, while it serves
+    Backup {
+        /// The directory, on the node's machine; it must not be there, or be empty
+        dir: PathBuf,
     },
     /// Stop accepting, flush, and end the node
     Drain,
@@ -128,6 +160,8 @@ pub fn run(args: &CtlArgs) -> Result<(), Failure> {
             let scope = if *mesh { "?scope=mesh" } else { "" };
             (get(args, &format!("/api/v1/ledger{scope}"))?, &[] as Columns)
         }
+        CtlCommand::Storage => (get(args, "/api/v1/storage")?, &[] as Columns),
+        CtlCommand::Backup { dir } => (backup(args, dir)?, &[] as Columns),
         CtlCommand::Drain => (post(args, "/api/v1/drain")?, &[] as Columns),
         CtlCommand::Reload => (post(args, "/api/v1/reload")?, &[] as Columns),
         CtlCommand::Kick { client } => {
@@ -136,6 +170,8 @@ pub fn run(args: &CtlArgs) -> Result<(), Failure> {
     };
     let text = if args.json {
         format!("{answer}\n")
+    } else if matches!(args.command, CtlCommand::Storage) {
+        super::storage::text(&answer)
     } else if matches!(args.command, CtlCommand::Ledger { .. }) {
         super::ledger::text(&answer)
     } else if columns.is_empty() {
@@ -154,16 +190,32 @@ pub fn run(args: &CtlArgs) -> Result<(), Failure> {
 }
 
 fn get(args: &CtlArgs, path: &str) -> Result<Value, Failure> {
-    read(args, agent().get(url(args, path)).call())
+    read(args, agent(Some(TIMEOUT)).get(url(args, path)).call())
 }
 
 fn post(args: &CtlArgs, path: &str) -> Result<Value, Failure> {
-    read(args, agent().post(url(args, path)).send_empty())
+    read(args, agent(Some(TIMEOUT)).post(url(args, path)).send_empty())
 }
 
-fn agent() -> ureq::Agent {
+/// Asks for a backup. How long that takes is the disk's business. Without its files' names, which are
+/// in the manifest.
+fn backup(args: &CtlArgs, dir: &Path) -> Result<Value, Failure> {
+    let dir = std::path::absolute(dir)
+        .map_err(|error| Failure::setup(format!("{}: {error}", dir.display())))?;
+    let body = json!({ "dir": dir });
+    let sent = agent(None).post(url(args, "/api/v1/backup")).send_json(body);
+    let mut manifest = read(args, sent)?;
+    if let Some(manifest) = manifest.as_object_mut().filter(|_| !args.json) {
+        let files = manifest["files"].as_array().map_or(0, Vec::len);
+        manifest.insert("files".to_owned(), files.into());
+        manifest.insert("dir".to_owned(), json!(dir));
+    }
+    Ok(manifest)
+}
+
+fn agent(timeout: Option<Duration>) -> ureq::Agent {
     let config = ureq::Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
+        .timeout_global(timeout)
         // A refusal has a body that says why.
         .http_status_as_error(false)
         .build();
@@ -271,8 +323,6 @@ pub(super) fn cell(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

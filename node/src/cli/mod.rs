@@ -8,6 +8,7 @@ mod ledger;
 pub mod passwd;
 pub mod pki;
 pub mod run;
+pub mod storage;
 
 use std::fmt;
 use std::future::Future;
@@ -53,6 +54,10 @@ pub enum Command {
     Passwd(passwd::PasswdArgs),
     /// Ask a running node, or tell it something
     Ctl(ctl::CtlArgs),
+    /// Copy all that a running node keeps into a new directory, while it serves
+    Backup(ctl::BackupArgs),
+    /// Make a data directory of a backup
+    Restore(storage::RestoreArgs),
     /// The same work against this broker and others, compared
     Bench(Box<bench::BenchArgs>),
     /// Publish a message

@@ -10,6 +10,7 @@ use serde_json::Value;
 use verge::config::{self, Config, ConfigError, Loader};
 use verge_model::Role;
 
+use crate::backup::BackupCommand;
 use crate::query::Format;
 
 /// The cloud tier: what nodes select, in Delta tables, and SQL on them.
@@ -32,6 +33,9 @@ pub enum Command {
     /// Payloads are binary and shown in hexadecimal: encode(payload, 'base64') shows them so, and
     /// arrow_cast(payload, 'Utf8') as text. The column json has the text of JSON payloads.
     Query(QueryArgs),
+    /// Backups of nodes in an object store
+    #[command(subcommand)]
+    Backup(BackupCommand),
 }
 
 /// Options of `verge-cloud run`.
@@ -139,7 +143,7 @@ mod tests {
         let words = ["verge-cloud", "run"].into_iter().chain(line.split_whitespace());
         match Cli::try_parse_from(words).map_err(|e| e.to_string())?.command {
             Command::Run(args) => args.load(std::iter::empty()).map_err(|e| e.to_string()),
-            Command::Query(_) => Err("that is no run".to_owned()),
+            Command::Query(_) | Command::Backup(_) => Err("that is no run".to_owned()),
         }
     }
 

@@ -15,6 +15,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod backup;
 pub mod cli;
 pub mod delta;
 pub mod json;

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use verge::telemetry;
 use verge_cloud::app::App;
+use verge_cloud::backup::{self, BackupCommand};
 use verge_cloud::cli::{Cli, Command, QueryArgs, RunArgs, default_lake};
 use verge_cloud::lake::Lake;
 use verge_cloud::log;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Query(args) => ask(&args),
+        Command::Backup(command) => back_up(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,6 +73,15 @@ fn ask(args: &QueryArgs) -> Result<(), Failure> {
         Err(QueryError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done.map_err(setup),
     }
+}
+
+/// Backups in an object store.
+fn back_up(command: &BackupCommand) -> Result<(), Failure> {
+    let runtime = Runtime::new().map_err(failed)?;
+    let said = runtime.block_on(backup::run(command)).map_err(setup)?;
+    // A reader that has gone is no error.
+    let _ = io::stdout().lock().write_all(said.as_bytes());
+    Ok(())
 }
 
 /// Becomes true with the first SIGTERM or SIGINT.

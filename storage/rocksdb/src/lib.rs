@@ -7,8 +7,10 @@
 //! [`Writer`] makes groups: everything that waits when the disk becomes free is one commit and, if
 //! anything in it asks for more than `buffered`, one fsync.
 
+mod backup;
 mod column_family;
 mod damage;
+mod details;
 mod error;
 mod open;
 mod recover;
@@ -17,6 +19,8 @@ mod store;
 mod watch;
 mod writer;
 
+pub use backup::renew;
+pub use details::{FamilyDetails, StoreDetails};
 pub use open::Config;
 pub use store::RocksStore;
 pub use watch::DiskUse;
