@@ -46,7 +46,8 @@ conformance: build test-deps ## What the standard says, whole, over each transpo
 quick: ## The cores' tests, in seconds, without RocksDB.
 	$(CARGO) test -p verge-model -p verge-mqtt-proto -p verge-storage -p verge-mesh-proto -p verge-broker-core
 
-soak: build test-deps ## Long tests: simulation and kills without end, until interrupted.
+soak: build test-deps ## Long tests: hundreds of kills, then simulation without end, until interrupted.
+	VERGE_CRASH_KILLS=$${VERGE_CRASH_KILLS:-250} $(CARGO) test --release --workspace --test processes crash:: -- --nocapture
 	VERGE_SIM_SEEDS=$${VERGE_SIM_SEEDS:-100000} $(CARGO) test --release -p verge-tests --test simulation -- --nocapture
 
 .PHONY: bench bench-micro bench-counts bench-scale

@@ -15,7 +15,7 @@ use verge_mqtt_proto::packet::subscribe::SubscribeFilters;
 use verge_mqtt_proto::{
     Ack, AckKind, Connect, ConnectProperties, DecodeLimits, Disconnect, Encode, Packet, PacketId,
     ProtocolVersion, Publish, PublishProperties, QoS, ReasonCode, Subscribe, SubscriptionOptions,
-    SubscriptionRequest, UserProperties, decode,
+    SubscriptionRequest, UserProperties, Will, WillProperties, decode,
 };
 
 use crate::time::{SOON, millis, now};
@@ -62,8 +62,37 @@ struct Outgoing {
     qos: QoS,
     topic: String,
     payload: Vec<u8>,
+    retain: bool,
+    expiry_secs: Option<u32>,
     /// PUBREC has come: only PUBREL is owed.
     released: bool,
+    /// It was sent again over another connection.
+    repeated: bool,
+}
+
+impl Outgoing {
+    fn publish(&self, dup: bool) -> Publish<'_> {
+        Publish {
+            dup,
+            qos: self.qos,
+            retain: self.retain,
+            topic: &self.topic,
+            packet_id: Some(self.packet_id),
+            properties: PublishProperties {
+                message_expiry_interval: self.expiry_secs,
+                ..PublishProperties::default()
+            },
+            payload: &self.payload,
+        }
+    }
+}
+
+/// What is to be published when the connection ends without DISCONNECT, at QoS 2.
+#[derive(Debug, Clone)]
+pub(crate) struct Testament {
+    pub(crate) topic: String,
+    pub(crate) text: String,
+    pub(crate) delay_secs: u32,
 }
 
 /// A connection.
@@ -83,6 +112,12 @@ pub(crate) struct Client {
     received: BTreeSet<PacketId>,
     inbox: VecDeque<Message>,
     granted: Option<Vec<ReasonCode>>,
+    /// The will of later connections.
+    pub(crate) testament: Option<Testament>,
+    /// How long the session of a 5.0 client outlives later connections.
+    pub(crate) session_expiry_secs: u32,
+    /// How long what a 5.0 client publishes later lives.
+    pub(crate) message_expiry_secs: Option<u32>,
     /// Why the server ended the last connection, if it said so.
     pub(crate) farewell: Option<ReasonCode>,
     /// Messages that the server has taken over.
@@ -113,6 +148,9 @@ impl Client {
             received: BTreeSet::new(),
             inbox: VecDeque::new(),
             granted: None,
+            testament: None,
+            session_expiry_secs: SESSION_EXPIRY_SECS,
+            message_expiry_secs: None,
             farewell: None,
             acknowledged: 0,
             refused: None,
@@ -140,8 +178,22 @@ impl Client {
         let stream = TcpStream::connect_timeout(&to, SOON).map_err(|_| NoConnection::Gone)?;
         stream.set_nodelay(true).map_err(|_| NoConnection::Gone)?;
         self.link = Some(Link { stream, input: BytesMut::new() });
-        let id = self.id.clone();
-        self.send(&Packet::Connect(connect(&id, self.version, self.clean_start)));
+        let (id, testament) = (self.id.clone(), self.testament.clone());
+        let mut packet = connect(&id, self.version, self.clean_start);
+        if let Some(expiry) = &mut packet.properties.session_expiry_interval {
+            *expiry = self.session_expiry_secs;
+        }
+        packet.will = testament.as_ref().map(|testament| Will {
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            topic: &testament.topic,
+            payload: testament.text.as_bytes(),
+            properties: WillProperties {
+                will_delay_interval: Some(testament.delay_secs),
+                ..WillProperties::default()
+            },
+        });
+        self.send(&Packet::Connect(packet));
         let deadline = now() + CONNACK_WITHIN;
         let session_present = loop {
             let version = self.version;
@@ -186,8 +238,14 @@ impl Client {
         self.link = None;
     }
 
-    /// Subscribes, and gives what was granted.
+    /// Subscribes, and gives what was granted; the connection must hold.
     pub(crate) fn subscribe(&mut self, filter: &str, qos: QoS) -> ReasonCode {
+        let granted = self.try_subscribe(filter, qos);
+        granted.unwrap_or_else(|| panic!("{}: the connection ended: {:?}", self.id, self.farewell))
+    }
+
+    /// Subscribes; none if the connection ends before that is acknowledged.
+    pub(crate) fn try_subscribe(&mut self, filter: &str, qos: QoS) -> Option<ReasonCode> {
         let packet_id = self.next_id();
         let options = SubscriptionOptions::at(qos);
         let requests = [SubscriptionRequest { filter, options }];
@@ -201,10 +259,10 @@ impl Client {
         let deadline = now() + SOON;
         loop {
             if let Some(granted) = self.granted.take() {
-                return granted[0];
+                return Some(granted[0]);
             }
-            assert!(self.link.is_some(), "{}: the connection ended: {:?}", self.id, self.farewell);
             assert!(now() < deadline, "{}: no SUBACK", self.id);
+            self.link.as_ref()?;
             self.work(millis(50));
         }
     }
@@ -216,46 +274,48 @@ impl Client {
 
     /// Publishes at QoS 1 what expires.
     pub(crate) fn publish_expiring(&mut self, topic: &str, payload: &str, secs: u32) {
-        let expiry = PublishProperties {
-            message_expiry_interval: Some(secs),
-            ..PublishProperties::default()
-        };
-        self.publish_as(topic, payload, QoS::AtLeastOnce, false, expiry);
+        let usual = self.message_expiry_secs.replace(secs);
+        self.publish(topic, payload, QoS::AtLeastOnce);
+        self.message_expiry_secs = usual;
     }
 
-    /// As [`publish`](Self::publish); a message sent again has lost its `retain`.
+    /// As [`publish`](Self::publish), to be retained or not.
     pub(crate) fn publish_with(&mut self, topic: &str, payload: &str, qos: QoS, retain: bool) {
-        self.publish_as(topic, payload, qos, retain, PublishProperties::default());
-    }
-
-    fn publish_as(
-        &mut self,
-        topic: &str,
-        payload: &str,
-        qos: QoS,
-        retain: bool,
-        properties: PublishProperties<'_>,
-    ) {
-        let packet_id = (qos != QoS::AtMostOnce).then(|| self.next_id());
-        self.send(&Packet::Publish(Publish {
-            dup: false,
-            qos,
-            retain,
-            topic,
-            packet_id,
-            properties,
-            payload: payload.as_bytes(),
-        }));
-        if let Some(packet_id) = packet_id {
-            let (topic, payload) = (topic.to_owned(), payload.as_bytes().to_vec());
-            let released = false;
-            self.outgoing.push_back(Outgoing { packet_id, qos, topic, payload, released });
+        if qos == QoS::AtMostOnce {
+            let publish = Publish {
+                dup: false,
+                qos,
+                retain,
+                topic,
+                packet_id: None,
+                properties: PublishProperties::default(),
+                payload: payload.as_bytes(),
+            };
+            return self.send(&Packet::Publish(publish));
         }
+        let message = Outgoing {
+            packet_id: self.next_id(),
+            qos,
+            topic: topic.to_owned(),
+            payload: payload.as_bytes().to_vec(),
+            retain,
+            expiry_secs: self.message_expiry_secs,
+            released: false,
+            repeated: false,
+        };
+        self.send(&Packet::Publish(message.publish(false)));
+        self.outgoing.push_back(message);
     }
 
     /// Messages that are not acknowledged in full.
     pub(crate) fn unacknowledged(&self) -> usize {
         self.outgoing.len()
+    }
+
+    /// Whether no exchange is under way: everything published is acknowledged, and of what came at
+    /// QoS 2 everything is released.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.outgoing.is_empty() && self.received.is_empty()
     }
 
     /// Works until everything published is acknowledged; the connection must hold.
@@ -388,7 +448,12 @@ impl Client {
         }
         match ack.kind {
             AckKind::Puback | AckKind::Pubcomp => {
-                assert!(!ack.reason.is_error(), "{}: {ack:?}", self.id);
+                // "This is not an error during recovery": the node had released it, and could not
+                // say so. (5.0, 3.7.2.1)
+                let recovers = ack.reason == ReasonCode::PacketIdentifierNotFound
+                    && ack.kind == AckKind::Pubcomp
+                    && place.is_some_and(|place| self.outgoing[place].repeated);
+                assert!(recovers || !ack.reason.is_error(), "{}: {ack:?}", self.id);
                 if let Some(place) = place {
                     self.outgoing.remove(place);
                     self.acknowledged += u64::from(ack.kind == AckKind::Puback);
@@ -416,19 +481,12 @@ impl Client {
     /// "The Client and Server MUST resend any unacknowledged PUBLISH packets (where QoS > 0) and
     /// PUBREL packets using their original Packet Identifiers." [MQTT-4.4.0-1]
     fn send_again(&mut self) {
-        for sent in std::mem::take(&mut self.outgoing) {
+        for mut sent in std::mem::take(&mut self.outgoing) {
+            sent.repeated = true;
             if sent.released {
                 self.acknowledge(AckKind::Pubrel, sent.packet_id);
             } else {
-                self.send(&Packet::Publish(Publish {
-                    dup: true,
-                    qos: sent.qos,
-                    retain: false,
-                    topic: &sent.topic,
-                    packet_id: Some(sent.packet_id),
-                    properties: PublishProperties::default(),
-                    payload: &sent.payload,
-                }));
+                self.send(&Packet::Publish(sent.publish(true)));
             }
             self.outgoing.push_back(sent);
         }

@@ -90,8 +90,20 @@ impl Node {
 
     /// Starts the process and waits until it serves: its `ready` line, and its `/readyz`.
     pub(crate) fn start(&mut self) {
-        assert!(self.child.is_none(), "{} runs", self.name);
         let lives = self.ready_lines().len();
+        self.spawn();
+        until("the node is ready", || {
+            let child = self.child.as_mut().expect("it was just started");
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                panic!("{} ended at start with {status}:\n{}", self.name, self.log());
+            }
+            self.ready_lines().len() > lives && self.status("/readyz") == Some(200)
+        });
+    }
+
+    /// Starts the process.
+    pub(crate) fn spawn(&mut self) {
+        assert!(self.child.is_none(), "{} runs", self.name);
         // As many open files as the system lets it have.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", r#"ulimit -n "$(ulimit -H -n)"; exec "$0" "$@""#]);
@@ -101,13 +113,6 @@ impl Node {
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdout(append(&self.out_path())).stderr(append(&self.log_path()));
         self.child = Some(command.spawn().expect("a shell can be started"));
-        until("the node is ready", || {
-            let child = self.child.as_mut().expect("it was just started");
-            if let Some(status) = child.try_wait().expect("a child can be waited for") {
-                panic!("{} ended at start with {status}:\n{}", self.name, self.log());
-            }
-            self.ready_lines().len() > lives && self.status("/readyz") == Some(200)
-        });
     }
 
     /// Ends the process as a power cut would.
