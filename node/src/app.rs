@@ -3,6 +3,7 @@
 
 mod extensions;
 mod listeners;
+mod restored;
 mod settings;
 mod threads;
 
@@ -19,7 +20,6 @@ use verge_broker_core::hub::Hub;
 use verge_broker_core::rule::RuleError;
 use verge_broker_core::shard::Shard;
 use verge_broker_core::shard::api::{Mail, ShardIndex};
-use verge_broker_core::shard::restore;
 use verge_broker_core::shared::NodeShared;
 use verge_mesh_proto::{MeshCore, Restored};
 use verge_storage::{Store, StoreError};
@@ -133,7 +133,7 @@ impl Node {
             .with_retained(settings::retained(&config))
             .with_store(Arc::clone(&store) as Arc<dyn Store>);
         let shared = Arc::new(shared);
-        let restored = restore::load(&*store, &shared, settings::shard_count(&config))?;
+        let restored = restored::load(&store, &shared, settings::shard_count(&config))?;
         let mesh_restored = Restored::load(&*store)?;
         let (sessions, damaged) = (restored.sessions.len(), restored.damaged);
         if !restored.cleanup.is_empty() {
@@ -181,8 +181,10 @@ impl Node {
                 Box::new(move |bound| {
                     let mesh = settings::mesh(&config, &identity, bound, &urls, admin);
                     let mut core = MeshCore::new(mesh, mesh_restored, clock.now(), rand::random());
-                    for filter in shared.router.routes() {
-                        core.add_route(filter.as_str());
+                    // Without a mesh nobody else is told of them.
+                    let told = config.mesh.is_on().then(|| shared.router.routes());
+                    for filter in told.into_iter().flatten() {
+                        core.add_route(filter.shared_text());
                     }
                     Hub::new(settings::hub(&config, count), core, shared)
                 })

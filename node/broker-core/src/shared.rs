@@ -21,7 +21,7 @@ use crate::shard::api::SessionNo;
 
 /// Bits of a queue position or session number below the incarnation: numbers given in one life of
 /// a node lie above all of its earlier lives, without a look at what is stored.
-const LIFE_BITS: u32 = 40;
+pub(crate) const LIFE_BITS: u32 = 40;
 
 /// Shared by reference count between the threads of a node. Everything in it is either read-mostly
 /// behind a lock or an atomic counter.

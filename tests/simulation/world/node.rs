@@ -164,7 +164,7 @@ impl Node {
         };
         let mut core = MeshCore::new(config, mesh_restored, now, seed);
         for filter in shared.router.routes() {
-            core.add_route(filter.as_str());
+            core.add_route(filter.shared_text());
         }
         let config = HubConfig { shards: self.shards, promise: Promise::Buffered };
         let hub = Hub::new(config, core, Arc::clone(&shared));

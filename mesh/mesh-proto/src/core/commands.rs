@@ -1,5 +1,7 @@
 //! What a node asks of the mesh, and what it may look at.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use verge_model::{Class, ClientKey, NodeId, NodeKey, Now};
 
@@ -33,7 +35,7 @@ impl MeshCore {
     /// This node wants messages matching `filter`. Asked when the first subscriber appears.
     /// `false`: it is wanted already, or there are too many
     /// ([`ROUTES_PER_ORIGIN_MAX`](crate::ROUTES_PER_ORIGIN_MAX)).
-    pub fn add_route(&mut self, filter: &str) -> bool {
+    pub fn add_route(&mut self, filter: impl Into<Arc<str>>) -> bool {
         let added = self.own.serves_clients() && self.own_routes.add(filter);
         self.settle();
         added

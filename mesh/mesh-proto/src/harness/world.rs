@@ -329,7 +329,7 @@ impl World {
         node.up.clear();
         let mut core = MeshCore::new(node.config.clone(), restored, now, seed);
         for filter in &node.wanted {
-            core.add_route(filter);
+            core.add_route(filter.as_str());
         }
         node.core = Some(core);
         self.drain(index);

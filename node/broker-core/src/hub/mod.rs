@@ -148,7 +148,7 @@ impl Hub {
             // The edges of two shards may come in either order; what holds now is in the router.
             HubMail::AddRoute(filter) | HubMail::RemoveRoute(filter) => {
                 if self.shared.router.advertises(&filter) {
-                    self.core.add_route(filter.as_str());
+                    self.core.add_route(filter.shared_text());
                 } else {
                     self.core.remove_route(filter.as_str());
                 }

@@ -1,5 +1,7 @@
 //! Everyone who wants one filter.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 use verge_model::{ClientId, NodeKey};
 use verge_mqtt_proto::session::StreamTag;
@@ -142,10 +144,10 @@ impl Entry {
     }
 
     /// Adds the texts of this node's routes for `filter` to `out`.
-    pub fn routes(&self, filter: &str, out: &mut Vec<String>) {
+    pub fn routes(&self, filter: &Arc<str>, out: &mut Vec<Arc<str>>) {
         match self {
             Self::Nobody => {}
-            Self::One(_) => out.push(filter.to_owned()),
+            Self::One(_) => out.push(Arc::clone(filter)),
             Self::Many(many) => many.routes(filter, out),
         }
     }
@@ -321,12 +323,12 @@ impl Many {
     }
 
     /// Adds the texts of this node's routes for `filter` to `out`.
-    fn routes(&self, filter: &str, out: &mut Vec<String>) {
+    fn routes(&self, filter: &Arc<str>, out: &mut Vec<Arc<str>>) {
         if !self.plain.is_empty() {
-            out.push(filter.to_owned());
+            out.push(Arc::clone(filter));
         }
         let advertised = |group: &&Group| !group.local && group.has_members();
-        out.extend(self.groups.iter().filter(advertised).map(|group| group.name().to_owned()));
+        out.extend(self.groups.iter().filter(advertised).map(|group| group.tag.shared_text()));
     }
 
     /// Whether the route of these parts is one of this node's.

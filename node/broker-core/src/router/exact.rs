@@ -69,7 +69,7 @@ impl ExactFilters {
     }
 
     /// Visits every filter, in no order.
-    pub fn for_each(&self, mut visit: impl FnMut(&str, &Entry)) {
+    pub fn for_each(&self, mut visit: impl FnMut(&Arc<str>, &Entry)) {
         self.0.iter().for_each(|exact| visit(&exact.text, &exact.entry));
     }
 }

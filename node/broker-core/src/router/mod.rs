@@ -345,12 +345,11 @@ impl Router {
         let mut texts = Vec::new();
         let table = self.table.read();
         table.exact.for_each(|filter, entry| entry.routes(filter, &mut texts));
-        table.wild.for_each(|filter, entry| entry.routes(filter, &mut texts));
+        table.wild.for_each(|filter, entry| entry.routes(&filter.into(), &mut texts));
         drop(table);
         texts.sort_unstable();
-        let filter = |text: String| {
-            TopicFilter::try_from(Arc::from(text)).expect("it was given as a valid filter")
-        };
+        let filter =
+            |text: Arc<str>| TopicFilter::try_from(text).expect("it was given as a valid filter");
         texts.into_iter().map(filter).collect()
     }
 

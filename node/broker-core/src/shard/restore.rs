@@ -14,13 +14,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use verge_model::{MessageId, Now};
 use verge_mqtt_proto::TopicFilter;
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::StreamTag;
 use verge_storage::key::{SubscriptionKey, TimerKey};
 use verge_storage::record::SubscriptionRecord;
-use verge_storage::{Batch, KeyRange, Store, StoreError, StoreRows};
+use verge_storage::{Batch, Family, KeyRange, Store, StoreError, StoreRows};
 
 use super::Shard;
 use super::api::{SessionNo, ShardIndex};
@@ -31,10 +32,13 @@ use crate::record::{message_from_afar, message_from_record, planned_as, subscrip
 use crate::retained::RetainedValue;
 use crate::router::Subscriber;
 use crate::router::parts::EXCLUSIVE_PREFIX;
-use crate::shared::NodeShared;
+use crate::shared::{LIFE_BITS, NodeShared};
 
 /// Subscriptions put into the router at once: some milliseconds' work under its lock.
 const ROUTES_AT_ONCE: usize = 4_096;
+
+/// Lives looked at to cut a family into parts; what later ones left is in the last part.
+const LIVES_MAX: usize = 256;
 
 /// What [`load`] found.
 #[derive(Debug, Default)]
@@ -126,6 +130,49 @@ fn read_session<S: Store + ?Sized>(
         sessions.insert(no, load::read(store, no, record, bad)?);
     }
     Ok(())
+}
+
+/// Cuts the family of subscriptions into about `count` ranges of like size, for [`routes`]: within a
+/// life of the node its sessions have numbers that follow each other.
+///
+/// # Errors
+/// As [`load`].
+pub fn parts<S: Store + ?Sized>(store: &S, count: usize) -> Result<Vec<KeyRange>, StoreError> {
+    // The first number of each life, and about how many there are.
+    let (mut lives, mut from) = (Vec::new(), 0);
+    while let Some(first) = first_session(store, from)?.filter(|_| lives.len() < LIVES_MAX) {
+        let life = first >> LIFE_BITS << LIFE_BITS;
+        let mut reach = 1;
+        while first_session(store, life + reach)?
+            .is_some_and(|no| no >> LIFE_BITS << LIFE_BITS == life)
+        {
+            reach *= 2;
+        }
+        lives.push((life, reach));
+        from = life + (1 << LIFE_BITS);
+    }
+    let (count, all) = (count as u64, lives.iter().map(|(_, reach)| reach).sum::<u64>());
+    let cut = |part: u64| {
+        let mut place = all / count * part;
+        let (life, _) = lives.iter().find(|(_, reach)| {
+            let here = place < *reach;
+            place -= if here { 0 } else { *reach };
+            here
+        })?;
+        Some(SubscriptionKey::of(life + place).start)
+    };
+    let cuts: Vec<Bytes> = (1..count).filter_map(cut).collect();
+    let starts = std::iter::once(Bytes::new()).chain(cuts.iter().cloned());
+    let ends = cuts.iter().cloned().map(Some).chain([None]);
+    Ok(starts.zip(ends).map(|(start, end)| KeyRange { start, end }).collect())
+}
+
+/// The first session from a number on that has a subscription.
+fn first_session<S: Store + ?Sized>(store: &S, from: u64) -> Result<Option<u64>, StoreError> {
+    let range = KeyRange { start: SubscriptionKey::of(from).start, end: None };
+    let page = store.scan(Family::Subscription, &range, 1)?;
+    let first = page.rows.first().and_then(|(key, _)| key.first_chunk());
+    Ok(first.map(|number| u64::from_be_bytes(*number)))
 }
 
 /// Puts the subscriptions of a range of their family into the router of a node of `shards` shards,
@@ -249,5 +296,41 @@ impl Shard {
     /// runs.
     pub fn start(&mut self, now: Now) {
         self.begin_attending(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use verge_storage::MemoryStore;
+
+    use super::*;
+
+    #[test]
+    fn parts_are_of_like_size_and_leave_nothing_out() {
+        let store = MemoryStore::new(&"n".parse().unwrap(), 7);
+        assert_eq!(parts(&store, 4), Ok(vec![KeyRange::all(); 1]), "there is nothing to part");
+        let mut batch = Batch::new();
+        let record = SubscriptionRecord {
+            qos: 0,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: 0,
+            subscription_id: None,
+            subscriber: None,
+        };
+        let lives = [(1, 1_000), (2, 3), (7, 600)];
+        for (life, sessions) in lives {
+            for number in 1..=sessions {
+                batch.put_subscription((life << LIFE_BITS) + number, "a", &record);
+            }
+        }
+        store.commit(&[batch], true).unwrap();
+        for count in [1, 2, 3, 8] {
+            let parts = parts(&store, count).unwrap();
+            let rows = |part| store.rows::<SubscriptionKey>(part).count();
+            let sizes: Vec<usize> = parts.into_iter().map(rows).collect();
+            assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (count, 1_603), "{sizes:?}");
+            assert!(sizes.iter().all(|size| *size <= 2 * 1_603 / count), "{sizes:?}");
+        }
     }
 }

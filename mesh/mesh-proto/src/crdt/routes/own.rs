@@ -73,11 +73,11 @@ impl OwnRoutes {
     }
 
     /// Wants a filter; `false`: it is wanted already, or there are too many.
-    pub(crate) fn add(&mut self, filter: &str) -> bool {
-        if self.filters.contains_key(filter) || self.filters.len() >= ROUTES_PER_ORIGIN_MAX {
+    pub(crate) fn add(&mut self, filter: impl Into<Arc<str>>) -> bool {
+        let filter = filter.into();
+        if self.filters.contains_key(&filter) || self.filters.len() >= ROUTES_PER_ORIGIN_MAX {
             return false;
         }
-        let filter: Arc<str> = filter.into();
         self.record(Operation::Add(filter.clone()));
         self.filters.insert(filter, self.head);
         true
@@ -350,11 +350,11 @@ mod tests {
         let (mut routes, mut fx) = linked();
         let long = "x".repeat(1_000);
         for number in 0..400 {
-            routes.add(&format!("{number:03}/{long}"));
+            routes.add(format!("{number:03}/{long}"));
         }
         for number in 0..ROUTE_OPS_KEPT {
             let filter = format!("{}", number % 2);
-            if !routes.add(&filter) {
+            if !routes.add(filter.as_str()) {
                 routes.remove(&filter);
             }
         }
