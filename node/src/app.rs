@@ -165,7 +165,9 @@ impl Node {
         let (alarm, alarms) = Alarms::new();
         let disk = Arc::clone(&store);
         let store: Arc<dyn Store> = store;
-        let (writer, writing) = Writer::spawn(Arc::clone(&store), WRITER_QUEUE_MAX);
+        let gather = config.storage.gather();
+        let (writer, writing) =
+            Writer::spawn_gathering(Arc::clone(&store), WRITER_QUEUE_MAX, gather);
         threads.writer = Some(writing);
         let mailboxes = Mailboxes {
             shards: (0..count).map(|_| ShardMailbox::new(settings::shard_mail(&config))).collect(),

@@ -18,9 +18,6 @@ use crate::mesh::links::advertised;
 use crate::shard::Outputs;
 use crate::shard::mailbox::{SHARD_MAIL_MAX, SHARD_MAIL_PART};
 
-/// Memtables a node's write memory is divided into.
-const MEMTABLES: usize = 4;
-
 /// Threads that serve clients: as configured, or [`default_shards`].
 pub(super) fn shard_count(config: &Config) -> u16 {
     match config.node.shards {
@@ -145,7 +142,8 @@ pub(super) fn topic_rules(config: &Config) -> Result<TopicRules, RuleError> {
 pub(super) fn store(config: &Config) -> verge_storage_rocksdb::Config {
     verge_storage_rocksdb::Config {
         memtables_bytes_max: config.storage.write_buffer_bytes,
-        memtable_bytes_max: config.storage.write_buffer_bytes / MEMTABLES,
+        profile: config.storage.profile.0,
+        wal_bytes_max: config.storage.profile.0.wal_bytes_max(),
         block_cache_bytes: config.storage.cache_bytes,
         reserve_bytes: config.storage.reserve_bytes,
         ..verge_storage_rocksdb::Config::new(&config.node.data_dir)

@@ -111,7 +111,9 @@ pub(super) fn verge_url(scheme: Scheme, addr: SocketAddr) -> String {
 }
 
 /// What the work needs, beyond Verge's defaults.
-const VERGE_SETTINGS: [&str; 4] = [
+const VERGE_SETTINGS: [&str; 5] = [
+    // The disk of the machine that measures is no eMMC.
+    "storage.profile=server",
     "session.inflight_max=1000",
     "session.receive_maximum=1000",
     "queue.messages_max=1000000",

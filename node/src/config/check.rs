@@ -10,7 +10,7 @@ use verge_mqtt_proto::topic::filter::TopicFilter;
 use super::error::ConfigError;
 use super::extensions;
 use super::sections::{ClientCertificate, Config, MeshSection};
-use super::text::Scheme;
+use super::text::{Scheme, Span};
 
 /// Most shards; far beyond any machine this runs on.
 const SHARDS_MAX: u16 = 256;
@@ -20,6 +20,12 @@ const PACKET_BYTES_MAX_LEAST: usize = 1_024;
 
 /// Longest hold of publishers: below what their clients take for the loss of a connection.
 const PUBLISHER_HOLD_MOST: Duration = Duration::from_secs(10);
+
+/// Longest wait of a write for the next group: every acknowledgement of a stored message waits so.
+const GATHER_MOST: Duration = Duration::from_millis(100);
+
+/// Smallest memory for writing: a page for each of the families.
+const WRITE_BUFFER_BYTES_LEAST: usize = 64 * 1_024;
 
 /// Checks what no single value shows.
 ///
@@ -69,6 +75,20 @@ fn numbers(config: &Config) -> Result<(), ConfigError> {
             "queue.publisher_hold_max = \"{}\": at most {} s",
             config.queue.publisher_hold_max.0,
             PUBLISHER_HOLD_MOST.as_secs()
+        ));
+    }
+    let gather = config.storage.gather();
+    if gather > GATHER_MOST {
+        return wrong(format!(
+            "storage.gather = \"{}\": at most {} ms",
+            Span(gather),
+            GATHER_MOST.as_millis()
+        ));
+    }
+    if config.storage.write_buffer_bytes < WRITE_BUFFER_BYTES_LEAST {
+        return wrong(format!(
+            "storage.write_buffer_bytes = {}: at least {WRITE_BUFFER_BYTES_LEAST}",
+            config.storage.write_buffer_bytes
         ));
     }
     if let Some(text) = &session.response_information
@@ -260,6 +280,9 @@ mod tests {
             (&["queue.messages_max=0"], "queue.messages_max = 0: at least 1"),
             (&["queue.publisher_hold_max=0s"], ""),
             (&["queue.publisher_hold_max=11s"], "queue.publisher_hold_max = \"11s\": at most 10 s"),
+            (&["storage.gather=100ms"], ""),
+            (&["storage.gather=2s"], "storage.gather = \"2s\": at most 100 ms"),
+            (&["storage.write_buffer_bytes=1"], "storage.write_buffer_bytes = 1: at least"),
             (&["session.subscriptions_max=0"], "session.subscriptions_max = 0: at least 1"),
             (&["retained.messages_max=0"], "retained.messages_max = 0: at least 1"),
             (&["retained.bytes_max=0"], "retained.bytes_max = 0: at least 1"),

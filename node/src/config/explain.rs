@@ -94,6 +94,14 @@ const MEANINGS: &[(&str, &str)] = &[
         "storage.promise",
         "what an acknowledgement survives: memory, buffered (the process), synced (power)",
     ),
+    (
+        "storage.profile",
+        "kind of disk: flash (wears, a roadside unit's), ssd, or server (fast, and cores to spare)",
+    ),
+    (
+        "storage.gather",
+        "how long after a write what comes waits for the next; not set is 2ms on flash, else 0ms",
+    ),
     ("storage.cache_bytes", "memory for reading"),
     ("storage.write_buffer_bytes", "memory for writing"),
     (

@@ -6,6 +6,7 @@ use std::time::Duration;
 use verge_broker_core::router::{Redeliver, ShareStrategy};
 use verge_model::{NodeId, Role};
 use verge_storage::Promise;
+use verge_storage_rocksdb::Profile;
 
 use super::sections::*;
 use super::text::{ListenerUrl, Scheme, Span, SpanOrNever, Text};
@@ -116,8 +117,15 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
         },
         storage: StorageSection {
             promise: Text(Promise::Synced),
+            profile: Text(match role {
+                Role::Rsu => Profile::Flash,
+                Role::Regional => Profile::Ssd,
+                Role::Cloud => Profile::Server,
+            }),
+            gather: None,
             cache_bytes: pick(16 * MIB, 256 * MIB),
-            write_buffer_bytes: pick(16 * MIB, 128 * MIB),
+            // The more a message finds room in memory until it is settled, the less is written.
+            write_buffer_bytes: pick(48 * MIB, 128 * MIB),
             // What is in memory becomes files once more, and compactions need as much again.
             reserve_bytes: pick(64 * MIB, 512 * MIB) as u64,
         },

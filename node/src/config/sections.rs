@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use verge_broker_core::rule::Scope;
 use verge_model::{Class, LatLon, NodeId, Role};
 use verge_storage::Promise;
+use verge_storage_rocksdb::Profile;
 
 pub use super::extensions::{
     AutoSubscribeSection, DelayedSection, EventsSection, RetainedSection, RewriteSection,
@@ -349,12 +351,24 @@ impl MeshSection {
 pub struct StorageSection {
     /// What an acknowledgement promises, unless a listener says otherwise.
     pub promise: Text<Promise>,
+    /// What kind of disk the data directory is on.
+    pub profile: Text<Profile>,
+    /// How long after a group of writes what comes waits for the next; `None` takes the profile's.
+    pub gather: Option<Text<Span>>,
     /// Memory for reading.
     pub cache_bytes: usize,
     /// Memory for writing.
     pub write_buffer_bytes: usize,
     /// Free bytes below which messages that must be stored are refused; 0 is never.
     pub reserve_bytes: u64,
+}
+
+impl StorageSection {
+    /// How long after a group of writes what comes waits for the next.
+    #[must_use]
+    pub fn gather(&self) -> Duration {
+        self.gather.map_or_else(|| self.profile.0.gather(), |span| span.0.0)
+    }
 }
 
 /// `[[topics]]`

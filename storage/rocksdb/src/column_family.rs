@@ -1,10 +1,12 @@
 //! How each family lies on the disk.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
-    LruCacheOptions, Options,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle,
+    DBCompressionType, LruCacheOptions, Options,
 };
 use verge_storage::Family;
+
+use crate::open::Config;
 
 /// A memtable's memory is taken in steps of this size. RocksDB's own choice, an eighth of the
 /// memtable, would cost an idle node several megabytes over all families.
@@ -25,6 +27,9 @@ const CACHE_SHARD_BITS: i32 = 0;
 const TOMBSTONES: usize = 1_024;
 const TOMBSTONE_WINDOW: usize = 4_096;
 
+/// The part of the memory for writing that a family has of which little is written.
+const SMALL_PART: usize = 8;
+
 /// The family that RocksDB cannot do without; it holds nothing.
 pub(crate) const DEFAULT: &str = "default";
 
@@ -37,19 +42,45 @@ pub(crate) fn cache(bytes: usize) -> Cache {
 }
 
 /// The column families of a store.
-pub(crate) fn descriptors(cache: &Cache, memtable_bytes: usize) -> Vec<ColumnFamilyDescriptor> {
-    let default = ColumnFamilyDescriptor::new(DEFAULT, options(cache, memtable_bytes));
+pub(crate) fn descriptors(cache: &Cache, config: &Config) -> Vec<ColumnFamilyDescriptor> {
+    let default = ColumnFamilyDescriptor::new(DEFAULT, options(cache, config, SMALL_PART));
     let ours = Family::ALL.into_iter().map(|family| {
-        let mut options = options(cache, memtable_bytes);
+        let mut options = options(cache, config, memtable_part(family));
         if is_short_lived(family) {
             options.add_compact_on_deletion_collector_factory(TOMBSTONE_WINDOW, TOMBSTONES, 0.0);
+            options.set_compaction_style(DBCompactionStyle::Universal);
         }
         ColumnFamilyDescriptor::new(family.name(), options)
     });
     std::iter::once(default).chain(ours).collect()
 }
 
-fn options(cache: &Cache, memtable_bytes: usize) -> Options {
+/// The memory for writing is divided by this for one family's memtable. Together they may have more
+/// than all: the largest is then written out first. A message that is settled while it is still in
+/// the memtable is never written to a file, so that messages have the most.
+fn memtable_part(family: Family) -> usize {
+    match family {
+        Family::Message | Family::Outbox | Family::Forward => 2,
+        Family::Queue => 4,
+        Family::Received
+        | Family::Seen
+        | Family::Delayed
+        | Family::Retained
+        | Family::Inflight
+        | Family::Client
+        | Family::Timer
+        | Family::Meta
+        | Family::Session
+        | Family::Subscription
+        | Family::LinkIn
+        | Family::Route
+        | Family::RouteHead
+        | Family::Registry
+        | Family::Member => SMALL_PART,
+    }
+}
+
+fn options(cache: &Cache, config: &Config, memtable_part: usize) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
@@ -65,7 +96,8 @@ fn options(cache: &Cache, memtable_bytes: usize) -> Options {
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_write_buffer_size(memtable_bytes);
+    options.set_bottommost_compression_type(config.profile.oldest());
+    options.set_write_buffer_size(config.memtables_bytes_max / memtable_part);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     options
 }

@@ -11,6 +11,7 @@ use verge_storage::log::LogTable;
 use verge_storage::migrate::{self, Progress};
 use verge_storage::{Family, Key, KeyRange, LogKey, Store, StoreError, identity};
 
+use crate::profile::Profile;
 use crate::store::RocksStore;
 use crate::{column_family, error};
 
@@ -24,18 +25,15 @@ const LOG_FILE_BYTES_MAX: usize = MIB;
 /// find everything still to do.
 const BYTES_PER_SYNC: u64 = MIB as u64;
 
-/// Threads for flushes and compactions: one each.
-const BACKGROUND_JOBS: i32 = 2;
-
 /// How much of the machine a store may take. The defaults suit a roadside unit of 512 MB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The directory; made if it is not there.
     pub dir: PathBuf,
+    /// What kind of disk it is on.
+    pub profile: Profile,
     /// Memory of all memtables together.
     pub memtables_bytes_max: usize,
-    /// Memory of one family's memtable, after which it is written out.
-    pub memtable_bytes_max: usize,
     /// Memory for blocks, indexes and filters that were read.
     pub block_cache_bytes: usize,
     /// Table files held open.
@@ -54,11 +52,11 @@ impl Config {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            profile: Profile::Flash,
             memtables_bytes_max: 32 * MIB,
-            memtable_bytes_max: 8 * MIB,
             block_cache_bytes: 8 * MIB,
             open_files_max: 256,
-            wal_bytes_max: 64 * MIB as u64,
+            wal_bytes_max: Profile::Flash.wal_bytes_max(),
             reserve_bytes: 64 * MIB as u64,
         }
     }
@@ -128,7 +126,7 @@ impl Opening {
     }
 
     fn families(&self) -> Vec<ColumnFamilyDescriptor> {
-        column_family::descriptors(&self.cache, self.config.memtable_bytes_max)
+        column_family::descriptors(&self.cache, &self.config)
     }
 }
 
@@ -141,7 +139,10 @@ fn options(config: &Config) -> Options {
     options.set_max_total_wal_size(config.wal_bytes_max);
     options.set_wal_bytes_per_sync(BYTES_PER_SYNC);
     options.set_bytes_per_sync(BYTES_PER_SYNC);
-    options.set_max_background_jobs(BACKGROUND_JOBS);
+    config.profile.set(&mut options);
+    // There is one writer: nobody to insert beside, or to yield to.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
     // A torn tail is what a power failure leaves; what came before it is whole, and is kept.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_paranoid_checks(true);

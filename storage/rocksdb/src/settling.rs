@@ -42,7 +42,9 @@ fn only_settles(batch: &Batch) -> bool {
 
 fn settles(op: &Op) -> bool {
     match op {
-        Op::Delete { family, .. } => matches!(family, Family::Queue | Family::Message),
+        Op::Delete { family, .. } => {
+            matches!(family, Family::Queue | Family::Message | Family::Inflight)
+        }
         Op::Put { .. } | Op::DeletePrefix { .. } | Op::Append { .. } | Op::Trim { .. } => false,
     }
 }

@@ -114,6 +114,8 @@ impl Store for RocksStore {
         let written = if !group.batch.is_empty() {
             let mut options = WriteOptions::default();
             options.set_sync(sync);
+            // Keys of one batch lie beside each other: messages by number, queues by position.
+            options.set_memtable_insert_hint_per_batch(true);
             db.write_opt(group.batch, &options)
         } else if sync {
             db.flush_wal(true)

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use verge_storage::{Batch, Committed, Op, Promise, Store, StoreError};
 
@@ -107,12 +108,26 @@ impl Writer {
     /// When the operating system gives no thread.
     #[must_use]
     pub fn spawn(store: Arc<dyn Store>, capacity: usize) -> (WriterHandle, JoinHandle<()>) {
+        Self::spawn_gathering(store, capacity, Duration::ZERO)
+    }
+
+    /// As [`spawn`](Self::spawn); after each group, what comes within `gather` waits for the next,
+    /// so that a disk which wears is written in larger pieces.
+    ///
+    /// # Panics
+    /// When the operating system gives no thread.
+    #[must_use]
+    pub fn spawn_gathering(
+        store: Arc<dyn Store>,
+        capacity: usize,
+        gather: Duration,
+    ) -> (WriterHandle, JoinHandle<()>) {
         let (queue, submissions) = sync_channel(capacity);
         let shared = Arc::new(Shared::default());
         let handle = WriterHandle { queue, shared: Arc::clone(&shared) };
         let thread = Builder::new()
             .name("storage".into())
-            .spawn(move || write(&*store, &submissions, &shared))
+            .spawn(move || write(&*store, &submissions, gather, &shared))
             .expect("a process that starts can start one more thread");
         (handle, thread)
     }
@@ -177,10 +192,14 @@ impl WriterHandle {
 }
 
 /// The writer's thread.
-fn write(store: &dyn Store, submissions: &Receiver<Submission>, shared: &Shared) {
+#[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do meanwhile")]
+fn write(store: &dyn Store, submissions: &Receiver<Submission>, pause: Duration, shared: &Shared) {
     let mut settling = Settling::default();
     while let Ok(first) = submissions.recv() {
         commit(store, gather(first, submissions), &mut settling, shared);
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
     }
     if let Err(error) = store.commit(&settling.take(), true) {
         tracing::error!(%error, "what was written last may not survive a power failure");

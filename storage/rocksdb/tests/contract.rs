@@ -27,7 +27,6 @@ impl contract::Place for Cramped {
     fn open(&mut self, node: &NodeId, log_id: u64) -> Result<Arc<dyn Store>, StoreError> {
         let config = Config {
             memtables_bytes_max: 256 * 1024,
-            memtable_bytes_max: 64 * 1024,
             wal_bytes_max: 64 * 1024,
             ..Config::new(self.0.path())
         };

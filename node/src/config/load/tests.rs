@@ -123,6 +123,8 @@ fn a_value_that_does_not_fit_is_quoted_with_its_place() {
         ("admin.listen=nowhere", "admin.listen = \"nowhere\": "),
         ("node.id=-x", "node.id = \"-x\": a node id holds letters"),
         ("storage.promise=fsync", "'fsync' is not a promise"),
+        ("storage.profile=disk", "'disk' is not a storage profile"),
+        ("storage.reserve_bytes=-1", "storage.reserve_bytes"),
     ] {
         let said = loaded(&[setting]).unwrap_err().to_string();
         assert!(said.contains(wanted) && !said.contains('\n'), "{said}");
