@@ -29,7 +29,7 @@ const SESSIONS: usize = 200;
 /// commit that waits for the disk.
 const WINDOW: usize = 32;
 /// Bytes of a payload.
-const PAYLOAD_BYTES: usize = 256;
+pub(super) const PAYLOAD_BYTES: usize = 256;
 /// Silence after which what is awaited is lost, in nanoseconds.
 const GIVE_UP: u64 = 20 * SEC;
 /// What the broker gets before its memory and its files are read, in nanoseconds.
@@ -138,6 +138,56 @@ pub(super) fn run(
         net.open(session, now());
     }
     load.drain(&mut net, start, cpu, pids, &mut found);
+    net.leave_all();
+    Ok(found)
+}
+
+/// What a steady trickle showed, as a roadside unit sees it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trickled {
+    /// Bytes written to disk for each message, until it was stored and until it was given out.
+    pub(super) written_each: [f64; 2],
+    /// The broker's CPU, in microseconds a message, until it was stored.
+    pub(super) cpu_us: f64,
+    /// From when a PUBLISH was due to PUBACK, median and 99 %, in milliseconds.
+    pub(super) puback_ms: [Option<f64>; 2],
+    /// Messages that were lost, or came again, late, or otherwise.
+    pub(super) faults: u64,
+}
+
+/// Stores `rate` messages a second for some seconds, and drains them: small groups, which cost the
+/// disk the most for each message.
+pub(super) fn trickle(watched: &Watched<'_>, rate: f64, secs: f64) -> io::Result<Trickled> {
+    let Watched { target, pids, .. } = *watched;
+    let mut load = Load::new(target.version);
+    let mut net = Net::to(target.clone())?;
+    let away = (0..SESSIONS).map(|at| load.session(at, true)).collect();
+    connect(&mut net, &mut load, away)?;
+    net.leave_all();
+    let publishers = (0..PUBLISHERS).map(|at| load.publisher(at)).collect();
+    connect(&mut net, &mut load, publishers)?;
+    settle(&mut net);
+    let (written, cpu) = (written_bytes(pids), Usage::of(pids));
+    let puback_ms = load.offer(&mut net, rate, secs);
+    let cpu_secs = Usage::of(pids).since(cpu).cpu_secs;
+    settle(&mut net);
+    let each =
+        |load: &Load| written_bytes(pids).saturating_sub(written) as f64 / load.acked.max(1) as f64;
+    let stored = each(&load);
+    let mut found = Durable::default();
+    let (start, cpu) = (now(), Usage::of(pids));
+    load.last = start;
+    for number in 0..SESSIONS {
+        net.open(load.session(number, false), start);
+    }
+    load.drain(&mut net, start, cpu, pids, &mut found);
+    settle(&mut net);
+    let found = Trickled {
+        written_each: [stored, each(&load)],
+        cpu_us: cpu_secs / load.acked.max(1) as f64 * 1e6,
+        puback_ms,
+        faults: found.lost + found.wrong,
+    };
     net.leave_all();
     Ok(found)
 }

@@ -3,7 +3,7 @@
 
 use super::conns::Connected;
 use super::crowd::{Fanned, Restarted};
-use super::durable::Durable;
+use super::durable::{Durable, PAYLOAD_BYTES, Trickled};
 use super::report::Figures;
 use super::run::Outcome;
 use super::store::Kept;
@@ -146,6 +146,27 @@ pub(super) fn restart_figures(found: &Restarted) -> Figures {
             ("s to CONNACK, killed", found.killed_secs[1]),
             ("s to end", Some(found.stop_secs)),
             ("made/s", Some(found.make_rate)),
+        ],
+        faults: found.faults,
+        notes: Vec::new(),
+    }
+}
+
+/// Seconds of ten years, for which the disk of a roadside unit is to live.
+const TEN_YEARS_SECS: f64 = 315_576_000.0;
+
+pub(super) fn trickle_figures(found: &Trickled, rate: f64) -> Figures {
+    let [stored, drained] = found.written_each;
+    let terabytes = drained * rate * TEN_YEARS_SECS / 1e12;
+    Figures {
+        values: vec![
+            ("bytes written/message", Some(drained)),
+            ("written/payload", Some(drained / PAYLOAD_BYTES as f64)),
+            ("until stored", Some(stored)),
+            ("TB in ten years", Some(terabytes)),
+            ("CPU us/stored", Some(found.cpu_us)),
+            ("PUBACK p50 ms", found.puback_ms[0]),
+            ("PUBACK p99 ms", found.puback_ms[1]),
         ],
         faults: found.faults,
         notes: Vec::new(),

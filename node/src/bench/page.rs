@@ -21,7 +21,7 @@ CPU is user and system time of the broker's process.
 `null` is the limit: one thread that reads, acknowledges and forwards with Verge's codec and does nothing else.
 Persistence, logs and limits of the others are off or out of the way; Verge runs with its defaults (what outlives \
 a connection is on disk) and raised limits.
-In the work named `durable`, `drain-live`, `fan-offline` and `restart` Verge keeps the promise that is named, `synced` where \
+In the work named `durable`, `drain-live`, `trickle`, `fan-offline` and `restart` Verge keeps the promise that is named, `synced` where \
 none is; Mosquitto's persistence is on above `memory`, which writes a copy of everything at its end and every half hour, \
 so that what it acknowledged since is lost with its process; rmqttd has its session storage; rumqttd keeps a log in memory.
 `bytes written` are those that the process caused to be written to disk.

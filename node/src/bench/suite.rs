@@ -9,7 +9,7 @@ use super::crowd;
 use super::durable::{self, Watched};
 use super::figures::{
     churn_figures, durable_figures, exchange_figures, fan_figures, held_figures, idle_figures,
-    kept_figures, restart_figures, subscribe_figures,
+    kept_figures, restart_figures, subscribe_figures, trickle_figures,
 };
 use super::flow::{Exchange, Shape};
 use super::held;
@@ -108,6 +108,13 @@ impl Suite {
                     false => durable::run(&watched, *count, self.timing.seconds, None),
                 }
                 .map(|found| Some(durable_figures(&found)))
+            }
+            Kind::Trickle { rate, secs } => {
+                let disk_bytes = || broker.disk_bytes();
+                let watched = Watched { target: &plain, pids: &pids, disk_bytes: &disk_bytes };
+                let rate = f64::from(*rate);
+                durable::trickle(&watched, rate, f64::from(*secs))
+                    .map(|found| Some(trickle_figures(&found, rate)))
             }
             Kind::Fan { sessions } => {
                 crowd::fan(&broker, &plain, *sessions).map(|found| Some(fan_figures(&found)))

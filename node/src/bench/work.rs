@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Offline { sessions: usize, count: usize },
     /// Messages of many for sessions that are away, at a promise, beside live traffic or not.
     Durable { promise: Promise, count: usize, live: bool },
+    /// So many messages a second for sessions that are away, synced, for so many seconds.
+    Trickle { rate: u32, secs: u32 },
     /// One message for very many sessions that are away.
     Fan { sessions: usize },
     /// A restart with very many sessions that are away.
@@ -45,7 +47,7 @@ impl Kind {
     pub(super) fn manner(&self) -> Manner {
         let promise = match self {
             Self::Durable { promise, .. } => Some(*promise),
-            Self::Fan { .. } | Self::Restart { .. } => Some(Promise::Synced),
+            Self::Trickle { .. } | Self::Fan { .. } | Self::Restart { .. } => Some(Promise::Synced),
             Self::Exchange(_)
             | Self::Idle(..)
             | Self::Held(..)
@@ -122,6 +124,8 @@ fn durable(quick: bool) -> Vec<Work> {
     let live = Kind::Durable { promise: Promise::Synced, count: backlog, live: true };
     let mut list: Vec<Work> = Promise::ALL.into_iter().map(stored).collect();
     list.push(work(format!("drain-live-{backlog}"), live));
+    let secs = if quick { 5 } else { 60 };
+    list.push(work("trickle-1000".into(), Kind::Trickle { rate: 1_000, secs }));
     list.push(work(format!("fan-offline-{fan}"), Kind::Fan { sessions: fan }));
     list.push(work(format!("restart-{parked}"), Kind::Restart { sessions: parked }));
     list
