@@ -136,9 +136,6 @@ impl Node {
         let restored = restored::load(&store, &shared, settings::shard_count(&config))?;
         let mesh_restored = Restored::load(&*store)?;
         let (sessions, damaged) = (restored.sessions.len(), restored.damaged);
-        if !restored.cleanup.is_empty() {
-            store.commit(&[restored.cleanup], false)?;
-        }
 
         let count = settings::shard_count(&config);
         let seed: u64 = rand::random();

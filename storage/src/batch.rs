@@ -5,16 +5,19 @@ use verge_model::{Class, ClientKey, MessageId, NodeKey, UnixMillis};
 
 use crate::family::Family;
 use crate::key::{
-    Key, KeyBuf, KeyRange, LinkInKey, MemberKey, MessageKey, OpenKey, QueueKey, ReceivedKey,
-    RegistryKey, RetainedKey, RouteHeadKey, RouteKey, Row, SeenKey, SessionKey, SubscriptionKey,
-    TimerKey,
+    InflightKey, Key, KeyBuf, KeyRange, LinkInKey, MemberKey, MessageKey, OpenKey, QueueKey,
+    ReceivedKey, RegistryKey, RetainedKey, RouteHeadKey, RouteKey, Row, SeenKey, SessionKey,
+    SubscriptionKey, TimerKey,
 };
 use crate::log::LogKey;
 use crate::record::{
-    LinkInRecord, MemberRecord, MessageRecord, OpenRecord, OutboxRecord, QueueRecord,
+    InflightRecord, LinkInRecord, MemberRecord, MessageView, OpenRecord, OutboxRecord, QueueRecord,
     ReceivedRecord, Record, RegistryRecord, RetainedRecord, RouteHeadRecord, RouteRecord,
-    SeenRecord, SessionRecord, SubscriptionRecord, TimerRecord,
+    SeenRecord, SessionRecord, StoredMessage, SubscriptionRecord, TimerRecord,
 };
+
+/// How many writes back a release looks for another of the same message.
+const RELEASES_SEARCHED: usize = 16;
 
 /// One write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +44,14 @@ pub enum Op {
         family: Family,
         /// What their keys begin with.
         prefix: KeyBuf,
+    },
+    /// Lowers the count of references of a message's row, which goes with the last of them
+    /// ([`references`](crate::references)).
+    Release {
+        /// The row's key in [`Family::Message`].
+        key: KeyBuf,
+        /// How many references have gone.
+        count: u32,
     },
     /// Appends a row to a log; the store gives its sequence.
     Append {
@@ -76,7 +87,7 @@ impl Batch {
     pub fn push(&mut self, op: Op) {
         self.bytes += match &op {
             Op::Put { key, value, .. } => key.len() + value.len(),
-            Op::Delete { key, .. } => key.len(),
+            Op::Delete { key, .. } | Op::Release { key, .. } => key.len(),
             Op::DeletePrefix { prefix, .. } => prefix.len(),
             Op::Append { value, .. } => value.len(),
             Op::Trim { .. } => 0,
@@ -178,6 +189,7 @@ impl Batch {
         self.delete_session(session_no);
         self.delete_subscriptions_of(session_no);
         self.delete_queue_of(session_no);
+        self.delete_inflight_of(session_no);
         self.delete_received_of(session_no);
         self.delete_seen_of(session_no);
     }
@@ -202,6 +214,11 @@ impl Batch {
         self.put(&key, record);
     }
 
+    /// Sets a queue row whose value is encoded ([`QueueHead`](crate::record::QueueHead)).
+    pub fn put_queue_bytes(&mut self, key: QueueKey, value: Bytes) {
+        self.push(Op::Put { family: Family::Queue, key: key.encode(), value });
+    }
+
     /// Removes a queue row.
     pub fn delete_queue(&mut self, key: QueueKey) {
         self.delete(&key);
@@ -210,6 +227,21 @@ impl Batch {
     /// Removes the whole queue of a session.
     pub fn delete_queue_of(&mut self, session_no: u64) {
         self.delete_of(Family::Queue, &QueueKey::of(session_no));
+    }
+
+    /// Sets the packet id of a debt.
+    pub fn put_inflight(&mut self, key: QueueKey, record: InflightRecord) {
+        self.put(&InflightKey(key), &record);
+    }
+
+    /// Removes the packet id of a debt.
+    pub fn delete_inflight(&mut self, key: QueueKey) {
+        self.delete(&InflightKey(key));
+    }
+
+    /// Removes the packet ids of a session.
+    pub fn delete_inflight_of(&mut self, session_no: u64) {
+        self.delete_of(Family::Inflight, &InflightKey::of(session_no));
     }
 
     /// Marks a QoS 2 packet id as received.
@@ -255,14 +287,25 @@ impl Batch {
 
 /// Messages.
 impl Batch {
-    /// Sets a message, under its own id.
-    pub fn put_message(&mut self, record: &MessageRecord) {
-        self.put(&MessageKey(record.id), record);
+    /// Sets a message that this many queue rows name, once: its count only falls from then on.
+    pub fn put_message(&mut self, row: MessageId, references: u32, record: &MessageView<'_>) {
+        let value = StoredMessage::encode(references, record);
+        self.push(Op::Put { family: Family::Message, key: MessageKey(row).encode(), value });
     }
 
-    /// Sets a message whose record was encoded already, for a link or another target.
-    pub fn put_message_bytes(&mut self, id: MessageId, value: Bytes) {
-        self.push(Op::Put { family: Family::Message, key: MessageKey(id).encode(), value });
+    /// Notes that a queue row which named a message is gone.
+    pub fn release_message(&mut self, row: MessageId) {
+        let released = MessageKey(row).encode();
+        // Subscribers of one message acknowledge it at about the same time.
+        for op in self.ops.iter_mut().rev().take(RELEASES_SEARCHED) {
+            if let Op::Release { key, count } = op
+                && *key == released
+            {
+                *count += 1;
+                return;
+            }
+        }
+        self.push(Op::Release { key: released, count: 1 });
     }
 
     /// Removes a message.
@@ -384,12 +427,19 @@ mod tests {
             .iter()
             .filter_map(|op| match op {
                 Op::Delete { family, .. } | Op::DeletePrefix { family, .. } => Some(*family),
-                Op::Put { .. } | Op::Append { .. } | Op::Trim { .. } => None,
+                Op::Put { .. } | Op::Release { .. } | Op::Append { .. } | Op::Trim { .. } => None,
             })
             .collect();
         assert_eq!(
             families,
-            [Family::Session, Family::Subscription, Family::Queue, Family::Received, Family::Seen]
+            [
+                Family::Session,
+                Family::Subscription,
+                Family::Queue,
+                Family::Inflight,
+                Family::Received,
+                Family::Seen
+            ]
         );
     }
 }

@@ -29,6 +29,7 @@ pub mod memory;
 pub mod migrate;
 pub mod promise;
 pub mod record;
+pub mod references;
 pub mod rows;
 pub mod store;
 

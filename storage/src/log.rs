@@ -133,6 +133,8 @@ pub trait WriteSink {
     fn put(&mut self, family: Family, key: &[u8], value: &Bytes);
     /// Removes a row, if it is there.
     fn delete(&mut self, family: Family, key: &[u8]);
+    /// Lowers the count of references of a message's row.
+    fn release(&mut self, key: &[u8], count: u32);
     /// Removes the rows of a range.
     fn delete_range(&mut self, family: Family, range: &KeyRange);
 }
@@ -205,6 +207,7 @@ impl LogTable {
                 match op {
                     Op::Put { family, key, value } => sink.put(*family, key, value),
                     Op::Delete { family, key } => sink.delete(*family, key),
+                    Op::Release { key, count } => sink.release(key, *count),
                     Op::DeletePrefix { family, prefix } => {
                         sink.delete_range(*family, &KeyRange::prefix(prefix));
                     }
@@ -283,6 +286,10 @@ mod tests {
 
         fn delete(&mut self, family: Family, key: &[u8]) {
             self.0.push(format!("delete {family} {}", name(family, key)));
+        }
+
+        fn release(&mut self, _key: &[u8], count: u32) {
+            self.0.push(format!("release {count}"));
         }
 
         fn delete_range(&mut self, family: Family, range: &KeyRange) {

@@ -18,6 +18,7 @@ use crate::identity::{self, Identity};
 use crate::key::{KeyRange, MetaKey};
 use crate::log::{LogBounds, LogKey, LogTable, WriteSink};
 use crate::migrate;
+use crate::references;
 use crate::store::{Committed, FamilySize, SCAN_BYTES_MAX, SCAN_ROWS_MAX, ScanPage, Store};
 
 /// Commits that may wait for the disk: an operating system writes back what is old.
@@ -56,6 +57,19 @@ impl MemoryDisk {
                 Write::Delete(family, key) => {
                     self.family_mut(*family).remove(key);
                 }
+                Write::Release(key, count) => {
+                    let rows = self.family_mut(Family::Message);
+                    let left = rows.get(key).map(|value| references::release(value, *count));
+                    match left {
+                        Some(Some(value)) => {
+                            rows.insert(key.clone(), value);
+                        }
+                        Some(None) => {
+                            rows.remove(key);
+                        }
+                        None => {}
+                    }
+                }
                 Write::DeleteRange(family, range) => {
                     let rows = self.family_mut(*family);
                     let gone: Vec<Bytes> =
@@ -87,6 +101,7 @@ enum Write {
     Put(Family, Bytes, Bytes),
     Delete(Family, Bytes),
     DeleteRange(Family, KeyRange),
+    Release(Bytes, u32),
 }
 
 impl WriteSink for Vec<Write> {
@@ -96,6 +111,10 @@ impl WriteSink for Vec<Write> {
 
     fn delete(&mut self, family: Family, key: &[u8]) {
         self.push(Write::Delete(family, Bytes::copy_from_slice(key)));
+    }
+
+    fn release(&mut self, key: &[u8], count: u32) {
+        self.push(Write::Release(Bytes::copy_from_slice(key), count));
     }
 
     fn delete_range(&mut self, family: Family, range: &KeyRange) {

@@ -8,13 +8,13 @@ use verge_model::{Class, ClientKey, MessageId, NodeKey, UnixMillis};
 
 use crate::error::StoreError;
 use crate::key::{
-    DelayedKey, KeyRange, LinkInKey, MemberKey, MessageKey, OpenKey, QueueKey, ReceivedKey,
-    RegistryKey, RetainedKey, RouteHeadKey, RouteKey, Row, SeenKey, SessionKey, SubscriptionKey,
-    TimerKey,
+    DelayedKey, InflightKey, KeyRange, LinkInKey, MemberKey, MessageKey, OpenKey, QueueKey,
+    ReceivedKey, RegistryKey, RetainedKey, RouteHeadKey, RouteKey, Row, SeenKey, SessionKey,
+    SubscriptionKey, TimerKey,
 };
 use crate::record::{
-    MemberRecord, MessageRecord, QueueRecord, Record, RegistryRecord, RetainedRecord,
-    RouteHeadRecord, SessionRecord, SubscriptionRecord,
+    MemberRecord, QueueRecord, Record, RegistryRecord, RetainedRecord, RouteHeadRecord,
+    SessionRecord, StoredMessage, SubscriptionRecord,
 };
 use crate::store::Store;
 
@@ -111,6 +111,16 @@ pub trait StoreRows: Store {
         self.rows(KeyRange::all())
     }
 
+    /// The packet ids of what is in flight of a session.
+    fn inflight_of(&self, session_no: u64) -> Rows<'_, Self, InflightKey> {
+        self.rows(InflightKey::of(session_no))
+    }
+
+    /// The packet ids of what is in flight, by session.
+    fn inflight_all(&self) -> Rows<'_, Self, InflightKey> {
+        self.rows(KeyRange::all())
+    }
+
     /// The received packet ids of a session.
     fn received_of(&self, session_no: u64) -> Rows<'_, Self, ReceivedKey> {
         self.rows(ReceivedKey::of(session_no))
@@ -133,7 +143,7 @@ pub trait StoreRows: Store {
     ///
     /// # Errors
     /// As [`StoreRows::row`].
-    fn message(&self, id: MessageId) -> Result<Option<MessageRecord>, StoreError> {
+    fn message(&self, id: MessageId) -> Result<Option<StoredMessage>, StoreError> {
         self.row(&MessageKey(id))
     }
 

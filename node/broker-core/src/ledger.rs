@@ -71,17 +71,20 @@ pub enum DropReason {
     StreamEnded,
     /// It came in a handover and could not be read.
     Unreadable,
+    /// Its row in the store is damaged, or missing.
+    Damaged,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::TooLarge,
         Self::SessionEnded,
         Self::Refused,
         Self::StreamEnded,
         Self::Unreadable,
+        Self::Damaged,
     ];
 
     /// Its name in metrics and answers.
@@ -94,6 +97,7 @@ impl DropReason {
             Self::Refused => "refused",
             Self::StreamEnded => "stream_ended",
             Self::Unreadable => "unreadable",
+            Self::Damaged => "damaged",
         }
     }
 }
@@ -330,8 +334,9 @@ mod tests {
             ("refused", 4),
             ("stream_ended", 5),
             ("unreadable", 6),
+            ("damaged", 7),
         ];
         assert_eq!(counts, expected);
-        assert_eq!(snapshot.settled(), 21);
+        assert_eq!(snapshot.settled(), 28);
     }
 }

@@ -18,6 +18,7 @@
 
 pub mod authn;
 pub mod counters;
+mod debts;
 pub mod drops;
 pub mod extension;
 pub mod hub;

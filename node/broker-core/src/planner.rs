@@ -11,12 +11,14 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use verge_model::{Class, ClientId, NodeKey, Now, client_id_of};
 use verge_mqtt_proto::message::Message;
+use verge_mqtt_proto::session::Stored;
 use verge_mqtt_proto::{QoS, TopicFilter};
 use verge_storage::Batch;
-use verge_storage::key::{LANE_OWN, QueueKey};
-use verge_storage::record::{OutboxRecord, QueueRecord, QueueState, RetainedRecord};
+use verge_storage::key::LANE_OWN;
+use verge_storage::record::{OutboxRecord, RetainedRecord};
 
-use crate::record::{ForwardRecord, message_to_record, put_message};
+use crate::debts::{put_delivery, put_message};
+use crate::record::{ForwardRecord, message_to_record};
 use crate::retained::RetainedValue;
 use crate::router::{ForwardTargets, GroupMember, Match, Matches, Origin, RemoteMatch};
 use crate::rule::{RuleOutcome, Scope};
@@ -51,9 +53,6 @@ pub struct Plan {
 pub(crate) struct MovedMessage<'a> {
     pub(crate) message: &'a Arc<Message>,
     pub(crate) group: &'a TopicFilter,
-    /// Whether no thread can release the last row of the message meanwhile: the caller does that
-    /// later, or none is stored yet. Otherwise it gets a row of its own.
-    pub(crate) held: bool,
     /// How often nodes have passed it on.
     pub(crate) hops: u8,
 }
@@ -73,7 +72,7 @@ impl Plan {
     fn take(&mut self, moved: Moved) {
         match moved {
             Moved::Here(shard, delivery) => {
-                self.stored |= delivery.stored;
+                self.stored |= delivery.stored.is_stored();
                 self.deliveries.push((shard, delivery));
             }
             Moved::Transient(node, class, record) => self.transients.push((node, class, record)),
@@ -206,13 +205,18 @@ impl Planner {
         batch: &mut Batch,
         plan: &mut Plan,
     ) {
+        let first = plan.deliveries.len();
         let mut rows = 0;
         for found in locals {
             let qos = message.qos.min(found.qos);
             let is_owed = qos != QoS::AtMostOnce;
             // What is not owed waits in no queue.
             let seq = if is_owed { self.shared.next_queue_seq() } else { 0 };
-            let stored = found.durable && is_owed;
+            let stored = match found.durable && is_owed {
+                true => Stored::Whole,
+                false => Stored::Nowhere,
+            };
+            rows += u32::from(stored.is_stored());
             let delivery = Delivery {
                 session: found.session,
                 seq,
@@ -225,16 +229,21 @@ impl Planner {
                 stored,
                 share: found.share.clone(),
             };
-            if stored {
-                put_queue_row(&delivery, LANE_OWN, now, QueueState::Queued, batch);
-                rows += 1;
-            }
             plan.deliveries.push((found.shard, delivery));
         }
-        if rows > 0 {
-            message.stored.add(rows);
-            put_message(message, batch);
-            plan.stored = true;
+        if rows == 0 {
+            return;
+        }
+        plan.stored = true;
+        let by_name = rows > 1;
+        if by_name {
+            put_message(message, rows, batch);
+        }
+        for (_, delivery) in &mut plan.deliveries[first..] {
+            if by_name && delivery.stored.is_stored() {
+                delivery.stored = Stored::ByName;
+            }
+            put_delivery(delivery, LANE_OWN, now, batch);
         }
     }
 
@@ -255,7 +264,7 @@ impl Planner {
             let group = TopicFilter::try_from(Arc::clone(name)).ok();
             let moved = group.filter(|_| targets.hops < HOPS_MAX).and_then(|group| {
                 let hops = targets.hops + 1;
-                let of = MovedMessage { message, group: &group, held: true, hops };
+                let of = MovedMessage { message, group: &group, hops };
                 self.give_other(of, false, now, batch)
             });
             match moved {
@@ -269,7 +278,7 @@ impl Planner {
     /// no other member, or, with `awake`, none that is connected or of a node in reach.
     pub(crate) fn give_other(
         &self,
-        MovedMessage { message, group, held, hops }: MovedMessage<'_>,
+        MovedMessage { message, group, hops }: MovedMessage<'_>,
         awake: bool,
         now: Now,
         batch: &mut Batch,
@@ -279,26 +288,18 @@ impl Planner {
             GroupMember::Here(found) => {
                 let qos = message.qos.min(found.qos);
                 let stored = found.durable && qos != QoS::AtMostOnce;
-                let message = match stored && !held {
-                    true => Arc::new(message.stored_apart(self.shared.next_message_id())),
-                    false => Arc::clone(message),
-                };
                 let delivery = Delivery {
                     session: found.session,
                     seq: self.shared.next_queue_seq(),
-                    message,
+                    message: Arc::clone(message),
                     qos,
                     retain: false,
                     subscription_ids: found.subscription_ids,
                     tag: found.tag,
-                    stored,
+                    stored: if stored { Stored::Whole } else { Stored::Nowhere },
                     share: found.share,
                 };
-                if stored {
-                    delivery.message.stored.add(1);
-                    put_queue_row(&delivery, LANE_OWN, now, QueueState::Queued, batch);
-                    put_message(&delivery.message, batch);
-                }
+                put_delivery(&delivery, LANE_OWN, now, batch);
                 Some(Moved::Here(found.shard, delivery))
             }
             GroupMember::Node(node) => {
@@ -367,27 +368,6 @@ impl Planner {
         }
         changed
     }
-}
-
-/// Puts the row of one debt.
-pub fn put_queue_row(
-    delivery: &Delivery,
-    lane: u8,
-    now: Now,
-    state: QueueState,
-    batch: &mut Batch,
-) {
-    let key = QueueKey { session_no: delivery.session.0, lane, seq: delivery.seq };
-    let record = QueueRecord {
-        message: delivery.message.row(),
-        qos: delivery.qos.bits(),
-        retain: delivery.retain,
-        subscription_ids: delivery.subscription_ids.to_vec(),
-        enqueued_at: now.wall,
-        state,
-        share: delivery.share.as_ref().map(|share| share.shared_text()),
-    };
-    batch.put_queue(key, &record);
 }
 
 fn outbox_record(message: &Message) -> OutboxRecord {

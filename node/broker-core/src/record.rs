@@ -7,13 +7,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use verge_mesh_proto::crdt::sessions::SubscriptionEntry;
 use verge_model::{ClientId, ClientKey, MessageId};
-use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{Subscription, Will};
 use verge_mqtt_proto::{OwnedPublishProperties, QoS, RetainHandling, TopicFilter, TopicName};
-use verge_storage::Batch;
-use verge_storage::record::{
-    MessageRecord, Record as _, SubscriberRecord, SubscriptionRecord, WillRecord,
-};
+use verge_storage::record::{MessageRecord, SubscriberRecord, SubscriptionRecord, WillRecord};
 
 use crate::router::ForwardTargets;
 
@@ -53,7 +50,7 @@ pub fn message_to_record(message: &Message) -> MessageRecord {
     }
 }
 
-/// The message of a record, with no stored references.
+/// The message of a record.
 ///
 /// # Errors
 /// A record that is not a message.
@@ -72,12 +69,12 @@ pub fn message_from_record(record: MessageRecord) -> Result<Message, BadRecord> 
             .map_err(|error| bad(NAME, error))?
             .into(),
         payload: record.payload,
-        stored: StoredReferences::default(),
+        row: None,
     })
 }
 
 /// Most messages have none, and then no bytes are stored.
-fn properties_to_bytes(properties: &OwnedPublishProperties) -> Bytes {
+pub(crate) fn properties_to_bytes(properties: &OwnedPublishProperties) -> Bytes {
     if *properties == OwnedPublishProperties::default() {
         return Bytes::new();
     }
@@ -298,17 +295,12 @@ impl ForwardRecord {
     }
 }
 
-/// Puts the row of a stored message.
-pub fn put_message(message: &Message, batch: &mut Batch) {
-    batch.put_message_bytes(message.row(), message_to_record(message).encode());
-}
-
 /// The message of a record that came from another node, to be stored under `row`.
 ///
 /// # Errors
 /// A record that is not a message.
 pub fn message_from_afar(record: MessageRecord, row: MessageId) -> Result<Arc<Message>, BadRecord> {
     let mut message = message_from_record(record)?;
-    message.stored = StoredReferences::in_row(row);
+    message.row = Some(Box::new(row));
     Ok(Arc::new(message))
 }

@@ -49,6 +49,7 @@ pub struct NodeShared {
     pub extensions: Extensions,
     /// How the store is.
     pub storage: Arc<Health>,
+    store: StoreRef,
     /// Nodes that keep retained messages with us. A lock because it changes with membership only
     /// and is read by PUBLISH with RETAIN only.
     peers: RwLock<Arc<[NodeKey]>>,
@@ -179,6 +180,13 @@ impl NodeShared {
     #[must_use]
     pub fn next_queue_seq(&self) -> u64 {
         self.queue_seq.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The first position this life of the node gives; what has an earlier one was planned in an
+    /// earlier life.
+    #[must_use]
+    pub fn first_queue_seq(&self) -> u64 {
+        u64::from(self.incarnation) << LIFE_BITS
     }
 
     /// The number of the next session.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use smallvec::SmallVec;
 use verge_model::{Class, Hlc, MessageId, NodeKey};
-use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{
     Entry, OrderKey, Outbound, OutboundLimits, Received, Step, StreamTag,
 };
@@ -71,7 +71,7 @@ fn message(qos: QoS) -> Arc<Message> {
         class: Class::Control,
         properties: KeptProperties::default(),
         payload: Bytes::from_static(&[0x2a; 64]),
-        stored: StoredReferences::default(),
+        row: None,
     })
 }
 
@@ -82,7 +82,8 @@ fn entry(message: &Arc<Message>, seq: u64) -> Entry {
         qos: message.qos,
         retain: false,
         subscription_ids: SmallVec::new(),
-        stored: false,
+        stored: Stored::Nowhere,
+        marked: false,
         share: None,
         tag: StreamTag::default(),
     }

@@ -1,7 +1,6 @@
 //! A publication on its way through the broker.
 
 use bytes::Bytes;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use verge_model::{Class, ClientId, Hlc, MessageId, UnixMillis};
 
@@ -12,9 +11,8 @@ use crate::{QoS, topic};
 /// One accepted PUBLISH: what every subscriber is sent, and what is stored once however many
 /// sessions it is owed to.
 ///
-/// It is shared by reference count between sessions of all shards and never changes, but for the
-/// count of stored references.
-#[derive(Debug)]
+/// It is shared by reference count between sessions of all shards and never changes.
+#[derive(Debug, Clone)]
 pub struct Message {
     /// The name the message keeps in the whole mesh.
     pub id: MessageId,
@@ -36,8 +34,9 @@ pub struct Message {
     pub properties: KeptProperties,
     /// The Application Message.
     pub payload: Bytes,
-    /// Where this node stores the message, and how many of its rows refer to that.
-    pub stored: StoredReferences,
+    /// The name of the row that holds it here, if that is not its own: one message may come to a
+    /// node by several ways, each with a row and an end of its own.
+    pub row: Option<Box<MessageId>>,
 }
 
 impl Message {
@@ -45,25 +44,7 @@ impl Message {
     #[must_use]
     #[inline]
     pub fn row(&self) -> MessageId {
-        self.stored.row.as_deref().copied().unwrap_or(self.id)
-    }
-
-    /// The same message, to be stored in a row of its own.
-    #[must_use]
-    pub fn stored_apart(&self, row: MessageId) -> Self {
-        Self {
-            id: self.id,
-            publisher: self.publisher.clone(),
-            stamp: self.stamp,
-            expires_at: self.expires_at,
-            topic: self.topic.clone(),
-            qos: self.qos,
-            retain: self.retain,
-            class: self.class,
-            properties: self.properties.clone(),
-            payload: self.payload.clone(),
-            stored: StoredReferences::in_row(row),
-        }
+        self.row.as_deref().copied().unwrap_or(self.id)
     }
 
     /// Whether the message has expired at `wall`.
@@ -86,8 +67,7 @@ impl Message {
     #[must_use]
     #[inline]
     pub fn queue_bytes(&self) -> usize {
-        const OVERHEAD: usize = 64;
-        self.topic.as_str().len() + self.payload.len() + OVERHEAD
+        queue_bytes(self.topic.as_str(), &self.payload)
     }
 
     /// Whether a subscription to `filter` wants this message.
@@ -97,42 +77,10 @@ impl Message {
     }
 }
 
-/// Counts the stored rows that refer to a stored message, over all shards of a node.
-///
-/// Whoever settles the last of them deletes the message's row with its own. One message may come
-/// to a node by several ways: forwarded for one session, imported with another. Each way has a
-/// value, a count and a row of its own, so that the end of one is not the end of another; a count
-/// that has fallen to zero never rises again.
-#[derive(Debug, Default)]
-pub struct StoredReferences {
-    count: AtomicU32,
-    /// The row's name, if it is not the message's.
-    row: Option<Box<MessageId>>,
-}
-
-impl StoredReferences {
-    /// No references yet to a row of this name, which no other value has.
-    #[must_use]
-    pub fn in_row(row: MessageId) -> Self {
-        Self { count: AtomicU32::new(0), row: Some(Box::new(row)) }
-    }
-
-    /// Notes `count` more rows.
-    pub fn add(&self, count: u32) {
-        self.count.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Notes one row less; true if it was the last.
-    #[must_use]
-    pub fn release(&self) -> bool {
-        let before = self.count.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before > 0, "a stored reference is released once");
-        before == 1
-    }
-
-    /// Rows that refer to the message now.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
-    }
+/// Bytes a message of this topic and payload counts for in bounded queues.
+#[must_use]
+#[inline]
+pub fn queue_bytes(topic: &str, payload: &[u8]) -> usize {
+    const OVERHEAD: usize = 64;
+    topic.len() + payload.len() + OVERHEAD
 }

@@ -7,6 +7,7 @@ use rocksdb::{
 use verge_storage::Family;
 
 use crate::open::Config;
+use crate::references;
 
 /// A memtable's memory is taken in steps of this size. RocksDB's own choice, an eighth of the
 /// memtable, would cost an idle node several megabytes over all families.
@@ -49,6 +50,9 @@ pub(crate) fn descriptors(cache: &Cache, config: &Config) -> Vec<ColumnFamilyDes
         if is_short_lived(family) {
             options.add_compact_on_deletion_collector_factory(TOMBSTONE_WINDOW, TOMBSTONES, 0.0);
             options.set_compaction_style(DBCompactionStyle::Universal);
+        }
+        if family == Family::Message {
+            references::count_in(&mut options);
         }
         ColumnFamilyDescriptor::new(family.name(), options)
     });

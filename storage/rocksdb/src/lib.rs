@@ -15,6 +15,7 @@ mod error;
 mod open;
 mod profile;
 mod recover;
+mod references;
 mod settling;
 mod store;
 mod watch;

@@ -16,7 +16,7 @@ use verge_storage::{
 
 use crate::open::{Opening, family};
 use crate::recover::Failed;
-use crate::{damage, error};
+use crate::{damage, error, references};
 
 /// Bytes a write takes in RocksDB's batch beside its key and value, about.
 const WRITE_BYTES: usize = 16;
@@ -141,6 +141,7 @@ impl Store for RocksStore {
         let value = db
             .get_pinned_cf(family(&db, in_family), key)
             .map_err(|error| self.unread(error::read(&error, in_family, key)))?;
+        let value = value.filter(|value| !references::is_gone(in_family, value));
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -162,6 +163,10 @@ impl Store for RocksStore {
                 let start = Bytes::copy_from_slice(key);
                 page.rest = Some(KeyRange { start, end: range.end.clone() });
                 break;
+            }
+            if references::is_gone(in_family, value) {
+                rows.next();
+                continue;
             }
             bytes += value.len();
             page.rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
@@ -276,6 +281,10 @@ impl WriteSink for Group<'_> {
     fn delete(&mut self, family: Family, key: &[u8]) {
         self.deleted += 1;
         self.batch.delete_cf(self.handle(family), key);
+    }
+
+    fn release(&mut self, key: &[u8], count: u32) {
+        self.batch.merge_cf(self.handle(Family::Message), key, references::operand(count));
     }
 
     fn delete_range(&mut self, family: Family, range: &KeyRange) {

@@ -9,6 +9,7 @@ use crate::family::Family;
 use crate::key::{KeyBuf, KeyRange, MetaKey};
 use crate::log::LogKey;
 use crate::memory::MemoryStore;
+use crate::references::COUNTED;
 use crate::store::Store;
 
 const GROUPS: u64 = 400;
@@ -50,11 +51,21 @@ impl Chance {
         vec![self.below(256) as u8; len].into()
     }
 
+    /// The value of a row of `message`.
+    fn counted(&mut self) -> Bytes {
+        let references = 1 + self.below(4) as u8;
+        [&[COUNTED, 0, 0, 0, references], &self.value()[..]].concat().into()
+    }
+
     fn op(&mut self) -> Op {
         let family = self.one_of(&FAMILIES);
         let log = self.one_of(&LOGS);
         match self.below(20) {
-            0..8 => Op::Put { family, key: self.key(3), value: self.value() },
+            0..7 if family == Family::Message => {
+                Op::Put { family, key: self.key(3), value: self.counted() }
+            }
+            0..7 => Op::Put { family, key: self.key(3), value: self.value() },
+            7 => Op::Release { key: self.key(3), count: 1 + self.below(2) as u32 },
             8..12 => Op::Delete { family, key: self.key(3) },
             12 => {
                 let len = self.below(3);

@@ -54,7 +54,7 @@ pub trait Place {
 pub type Check = fn(&mut dyn Place);
 
 /// Every check, by name.
-pub const CHECKS: [(&str, Check); 17] = [
+pub const CHECKS: [(&str, Check); 18] = [
     ("a new place has no rows and the identity asked for", place::new),
     ("boots are counted and the log id stays", place::boots),
     ("another node's place is refused and unharmed", place::wrong_node),
@@ -66,6 +66,7 @@ pub const CHECKS: [(&str, Check); 17] = [
     ("pages are bounded and lead to each other", rows::pages),
     ("typed rows read back, and one that is corrupt hides no other", rows::typed),
     ("sessions are found by their clients, and as they are due", sessions::found),
+    ("a message goes with its last reference", rows::references),
     ("a reader sees whole groups", rows::whole_groups),
     ("a log is numbered from 1 without gaps", logs::numbered),
     ("a trimmed log goes on counting over restarts", logs::trimmed),

@@ -11,7 +11,9 @@ use crate::batch::{Batch, Op};
 use crate::error::StoreError;
 use crate::family::Family;
 use crate::key::{Key, KeyBuf, KeyRange, LANE_IMPORTED, LANE_OWN, LinkInKey, QueueKey};
-use crate::record::{MessageRecord, QueueRecord, QueueState, RouteRecord, SubscriptionRecord};
+use crate::record::{
+    Held, MessageRecord, QueueRecord, RouteRecord, StoredMessage, SubscriptionRecord,
+};
 use crate::rows::StoreRows;
 use crate::store::{SCAN_BYTES_MAX, SCAN_ROWS_MAX, Store};
 
@@ -135,12 +137,12 @@ pub(super) fn typed(place: &mut dyn Place) {
         payload: Bytes::from_static(b"stop"),
     };
     let queued = |seq| QueueRecord {
-        message: id(seq),
+        held: Held::Row { row: id(seq), bytes: 70 },
         qos: 2,
         retain: false,
+        class: Class::Control,
         subscription_ids: Vec::new(),
         enqueued_at: UnixMillis(9),
-        state: QueueState::Queued,
         share: None,
     };
     let key = |lane, seq| QueueKey { session_no: 4, lane, seq };
@@ -154,7 +156,7 @@ pub(super) fn typed(place: &mut dyn Place) {
     };
     let link = LinkInKey { origin: NodeKey(8), log_id: 2, class: Class::Bulk };
     commit(store, |batch| {
-        batch.put_message(&message);
+        batch.put_message(id(1), 2, &message.view());
         batch.put_queue(key(LANE_OWN, 1), &queued(1));
         batch.put_queue(key(LANE_OWN, 2), &queued(2));
         batch.put_queue(key(LANE_IMPORTED, 9), &queued(3));
@@ -164,7 +166,7 @@ pub(super) fn typed(place: &mut dyn Place) {
         batch.put_link_in(link, 77);
         batch.put_route(NodeKey(8), "x/#", RouteRecord { incarnation: 1, seq: 2 });
     });
-    assert_eq!(store.message(id(1)), Ok(Some(message)));
+    assert_eq!(store.message(id(1)), Ok(Some(StoredMessage { references: 2, message })));
     assert_eq!(store.message(id(2)), Ok(None));
     assert_eq!(store.subscription(4, "a/+"), Ok(Some(subscription)));
     assert_eq!(store.subscription(4, "a"), Ok(None));
@@ -199,6 +201,54 @@ pub(super) fn typed(place: &mut dyn Place) {
         assert_eq!(&key[..], bad);
     }
     assert!(matches!(store.queued(key(LANE_OWN, 1)), Err(StoreError::Corrupt { .. })));
+}
+
+pub(super) fn references(place: &mut dyn Place) {
+    let id = |seq| MessageId { node: NodeKey(1), incarnation: 1, seq };
+    let message = MessageRecord {
+        id: id(1),
+        publisher: "v".into(),
+        stamp: Hlc(5),
+        expires_at: None,
+        topic: "a".into(),
+        qos: 1,
+        retain: false,
+        class: Class::Control,
+        properties: Bytes::new(),
+        payload: Bytes::from_static(b"stop"),
+    };
+    let left = |store: &dyn Store, seq| {
+        store.message(id(seq)).expect("it can be read").map(|stored| {
+            assert_eq!(stored.message, message);
+            stored.references
+        })
+    };
+    let all = |store: &dyn Store| store.messages().map(|row| row.unwrap().0.0.seq).collect();
+    let store = &*open(place);
+    commit(store, |batch| {
+        batch.put_message(id(1), 3, &message.view());
+        batch.put_message(id(2), 2, &message.view());
+        batch.put_message(id(3), 1, &message.view());
+        batch.release_message(id(2));
+        batch.release_message(id(9));
+    });
+    commit(store, |batch| {
+        batch.release_message(id(1));
+        batch.release_message(id(3));
+        batch.release_message(id(1));
+        assert_eq!(batch.len(), 2, "releases of one message are one write");
+    });
+    assert_eq!([1, 2, 3, 9].map(|seq| left(store, seq)), [Some(1), Some(1), None, None]);
+    let rows: Vec<u64> = all(store);
+    assert_eq!(rows, [1, 2]);
+    let store = &*open(place);
+    assert_eq!([1, 2, 3, 9].map(|seq| left(store, seq)), [Some(1), Some(1), None, None]);
+    commit(store, |batch| {
+        batch.release_message(id(1));
+        batch.release_message(id(2));
+    });
+    let rows: Vec<u64> = all(store);
+    assert!(rows.is_empty());
 }
 
 pub(super) fn whole_groups(place: &mut dyn Place) {

@@ -8,7 +8,7 @@ use verge_model::MessageId;
 
 use super::{Key, KeyBuf, KeyError, Reader, Row};
 use crate::family::Family;
-use crate::record::MessageRecord;
+use crate::record::StoredMessage;
 
 /// The key of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,7 +30,7 @@ impl Key for MessageKey {
 }
 
 impl Row for MessageKey {
-    type Record = MessageRecord;
+    type Record = StoredMessage;
 }
 
 #[cfg(test)]

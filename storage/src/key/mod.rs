@@ -7,6 +7,7 @@
 mod client;
 mod delayed;
 mod forward;
+mod inflight;
 mod link_in;
 mod member;
 mod message;
@@ -33,6 +34,7 @@ use verge_model::{Class, MessageId, NodeKey};
 
 pub use delayed::DelayedKey;
 pub use forward::ForwardKey;
+pub use inflight::InflightKey;
 pub use link_in::LinkInKey;
 pub use member::MemberKey;
 pub use message::MessageKey;

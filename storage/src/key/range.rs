@@ -41,6 +41,13 @@ impl KeyRange {
         Self { start: start.max(self.start), end: self.end }
     }
 
+    /// The part of the range from `key` on.
+    #[must_use]
+    pub fn from(self, key: &[u8]) -> Self {
+        let start = Bytes::copy_from_slice(key);
+        Self { start: start.max(self.start), end: self.end }
+    }
+
     /// Whether `key` is in the range.
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {

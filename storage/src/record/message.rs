@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use verge_model::{Class, ClientId, Hlc, MessageId, UnixMillis};
 
-use super::Record;
+use super::{Record, RecordError};
+use crate::references;
 
 /// A message as it is stored once per node, and as it travels between nodes.
 ///
@@ -44,6 +45,121 @@ impl Record for MessageRecord {
     }
 }
 
+/// The same, borrowed, for writing: as [`MessageRecord`] byte by byte.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct MessageView<'a> {
+    /// [`MessageRecord::id`].
+    pub id: MessageId,
+    /// [`MessageRecord::publisher`].
+    pub publisher: &'a str,
+    /// [`MessageRecord::stamp`].
+    pub stamp: Hlc,
+    /// [`MessageRecord::expires_at`].
+    pub expires_at: Option<UnixMillis>,
+    /// [`MessageRecord::topic`].
+    pub topic: &'a str,
+    /// [`MessageRecord::qos`].
+    pub qos: u8,
+    /// [`MessageRecord::retain`].
+    pub retain: bool,
+    /// [`MessageRecord::class`].
+    pub class: Class,
+    /// [`MessageRecord::properties`].
+    #[serde(serialize_with = "as_bytes")]
+    pub properties: &'a [u8],
+    /// [`MessageRecord::payload`].
+    #[serde(serialize_with = "as_bytes")]
+    pub payload: &'a [u8],
+}
+
+fn as_bytes<S: Serializer>(bytes: &&[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+impl MessageView<'_> {
+    /// About how many bytes its encoding takes.
+    #[must_use]
+    pub fn encoded_len_hint(&self) -> usize {
+        64 + self.publisher.len() + self.topic.len() + self.properties.len() + self.payload.len()
+    }
+}
+
+impl MessageRecord {
+    /// The record, borrowed.
+    #[must_use]
+    pub fn view(&self) -> MessageView<'_> {
+        MessageView {
+            id: self.id,
+            publisher: &self.publisher,
+            stamp: self.stamp,
+            expires_at: self.expires_at,
+            topic: &self.topic,
+            qos: self.qos,
+            retain: self.retain,
+            class: self.class,
+            properties: &self.properties,
+            payload: &self.payload,
+        }
+    }
+}
+
+/// A message that several queue rows name, with their number
+/// ([`references`]). Version 1 had no count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredMessage {
+    /// How many queue rows name it; 0 if that is not known.
+    pub references: u32,
+    /// The message.
+    pub message: MessageRecord,
+}
+
+impl StoredMessage {
+    /// The bytes of a row with this many references.
+    #[must_use]
+    pub fn encode(references: u32, message: &MessageView<'_>) -> Bytes {
+        let room = references::HEADER_BYTES + message.encoded_len_hint();
+        let mut out = Vec::with_capacity(room);
+        out.push(references::COUNTED);
+        out.extend_from_slice(&references.to_be_bytes());
+        postcard::to_extend(message, out)
+            .expect("records hold only what postcard can write, into memory that grows")
+            .into()
+    }
+}
+
+impl Record for StoredMessage {
+    const NAME: &'static str = "message";
+    const VERSION: u8 = references::COUNTED;
+
+    fn encode(&self) -> Bytes {
+        Self::encode(self.references, &self.message.view())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let record = Self::NAME;
+        match (bytes, references::count(bytes)) {
+            ([], _) => Err(RecordError::Empty { record }),
+            ([MessageRecord::VERSION, ..], _) => {
+                Ok(Self { references: 0, message: MessageRecord::decode(bytes)? })
+            }
+            ([Self::VERSION, ..], Some(references)) => {
+                let body = &bytes[references::HEADER_BYTES..];
+                let (message, rest) = postcard::take_from_bytes(body)
+                    .map_err(|detail| RecordError::Malformed { record, detail })?;
+                match rest.len() {
+                    0 => Ok(Self { references, message }),
+                    bytes => Err(RecordError::Trailing { record, bytes }),
+                }
+            }
+            ([Self::VERSION, ..], None) => {
+                let detail = postcard::Error::DeserializeUnexpectedEnd;
+                Err(RecordError::Malformed { record, detail })
+            }
+            ([version, ..], _) => Self::decode_old(*version, &[]),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use verge_model::NodeKey;
@@ -66,6 +182,10 @@ mod tests {
             payload: Bytes::from_static(b"hi"),
         };
         golden::holds(&message, "01010203017604010503612f6201010001ee026869");
+        let old = StoredMessage::decode(&message.encode()).unwrap();
+        assert_eq!((old.references, &old.message), (0, &message), "rows of version 1");
+        let stored = StoredMessage { references: 258, message };
+        golden::holds(&stored, "0200000102010203017604010503612f6201010001ee026869");
     }
 
     #[test]

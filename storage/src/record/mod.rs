@@ -5,6 +5,7 @@
 //! Each file ends with the golden bytes of its version.
 
 mod delayed;
+mod inflight;
 mod link_in;
 mod mark;
 mod member;
@@ -24,13 +25,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use delayed::DelayedRecord;
+pub use inflight::InflightRecord;
 pub use link_in::LinkInRecord;
 pub use mark::{ReceivedRecord, SeenRecord};
 pub use member::MemberRecord;
-pub use message::MessageRecord;
+pub use message::{MessageRecord, MessageView, StoredMessage};
 pub use open::{OpenRecord, TimerRecord};
 pub use outbox::OutboxRecord;
-pub use queue::{QueueRecord, QueueState};
+pub use queue::{Held, QueueHead, QueueRecord, QueueState};
 pub use registry::RegistryRecord;
 pub use retained::RetainedRecord;
 pub use route::{RouteHeadRecord, RouteRecord};

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use verge_broker_core::shard::api::{ConnId, Ticket};
 use verge_mqtt_proto::{AckKind, DecodeLimits, Packet, ProtocolVersion, QoS, ReasonCode, decode};
-use verge_storage::record::QueueState;
 use verge_storage::{MemoryStore, StoreRows as _};
 
 /// A question of a client.
@@ -165,10 +164,10 @@ pub(crate) struct Stored {
 impl Stored {
     /// Whether the store knows the id as the client now does.
     pub(crate) fn is_in(self, store: &MemoryStore) -> bool {
-        store.queues().any(|row| match row.map(|(_, record)| record.state) {
-            Ok(QueueState::Sent { packet_id }) => packet_id == self.id && !self.released,
-            Ok(QueueState::Released { packet_id }) => packet_id == self.id,
-            Ok(QueueState::Queued) | Err(_) => false,
+        store.inflight_all().any(|row| {
+            row.is_ok_and(|(_, record)| {
+                record.packet_id == self.id && (record.released || !self.released)
+            })
         })
     }
 }

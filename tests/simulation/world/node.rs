@@ -136,7 +136,6 @@ impl Node {
         assert_eq!(restored.damaged, 0, "no row of {} is damaged", self.id);
         let mesh_restored = Restored::load(&*store).expect("memory can be read");
         assert_eq!(mesh_restored.corrupt, 0);
-        store.commit(&[restored.cleanup], true).expect("memory can be written");
         let mut shards: Vec<Shard> = (0..self.shards)
             .map(|shard| Shard::new(self.shard_config(shard), Arc::clone(&shared), seed))
             .collect();

@@ -122,7 +122,6 @@ impl Site {
         let shared = Arc::new(shared.with_store(Arc::clone(&store) as Arc<dyn Store>));
         let restored = restore::load(&*store, &shared, 1).expect("memory can be read");
         assert_eq!(restored.damaged, 0, "what was written can be read");
-        store.commit(&[restored.cleanup], true).expect("memory can be written");
         let config = ShardConfig {
             node: id.key(),
             packet_bytes_max: 1_024,

@@ -144,7 +144,7 @@ fn security_clients_of_several_shards_are_promised_each_place_once() {
             topic: topic(&format!("{shard}/{number}")),
             ..message(10, HERE, "x")
         });
-        messages.filter(|it| retained.admit(&Arc::new(it.stored_apart(it.id))).is_ok()).count()
+        messages.filter(|it| retained.admit(&Arc::new(Message::clone(it))).is_ok()).count()
     };
     let promised: usize = std::thread::scope(|scope| {
         let shards = [0, 1, 2, 3].map(|shard| scope.spawn(move || taken(shard)));
@@ -201,7 +201,7 @@ fn message(millis: u64, node: NodeKey, payload: &'static str) -> Message {
         class: Class::Telemetry,
         properties: KeptProperties::default(),
         payload: Bytes::from_static(payload.as_bytes()),
-        stored: Default::default(),
+        row: None,
     }
 }
 

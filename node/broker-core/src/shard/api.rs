@@ -11,7 +11,7 @@ use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_model::{Claim, Class, ClientId, ClientKey, MessageId, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
-use verge_mqtt_proto::session::{Held, StreamTag};
+use verge_mqtt_proto::session::{Held, Stored, StreamTag};
 use verge_mqtt_proto::topic::filter::TopicFilter;
 use verge_mqtt_proto::topic::name::TopicName;
 use verge_storage::Batch;
@@ -94,8 +94,8 @@ pub struct Delivery {
     pub subscription_ids: SmallVec<[u32; 2]>,
     /// The stream its subscriptions were made on.
     pub tag: StreamTag,
-    /// Whether a row was written.
-    pub stored: bool,
+    /// The row that was written.
+    pub stored: Stored,
     /// The shared subscription that chose the session.
     pub share: Option<Arc<TopicFilter>>,
 }

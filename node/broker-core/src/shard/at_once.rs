@@ -27,7 +27,7 @@ impl Shard {
             Err(entry) => return Some(entry),
         };
         spare.lend(&mut conn.out);
-        let sent = if inflight.entry.stored {
+        let sent = if inflight.entry.stored.is_stored() {
             first_publish(session, conn, packet_id, turn, (tally, shared), now).is_some()
         } else {
             // Without further streams every tag's packets go to the control stream.

@@ -12,21 +12,20 @@ use verge_mesh_proto::handover::{
     TransferEntry,
 };
 use verge_model::{Claim, ClientKey, NodeKey, Now};
-use verge_mqtt_proto::session::{Entry, InflightState, OrderKey, StreamTag};
+use verge_mqtt_proto::session::{Entry, InflightState, OrderKey, Stored, StreamTag};
 use verge_mqtt_proto::{PacketId, QoS, ReasonCode};
 use verge_storage::key::LANE_OWN;
-use verge_storage::record::QueueState;
 
 use super::Shard;
 use super::api::{HubMail, Output, SessionNo};
-use super::deliver::{delete_row, put_row};
 use super::moving::Fragment;
 use super::redeliver::share_of;
 use super::replica::merge_entry;
 use super::session::Ownership;
 use super::turn::Effect;
+use crate::debts;
 use crate::ledger::{DropReason, Opened, Settled};
-use crate::record::{BadRecord, message_from_afar, put_message};
+use crate::record::{BadRecord, message_from_afar};
 use crate::router::parts::FilterParts;
 
 /// How long after the last import a message that comes by a second way is still recognised,
@@ -140,6 +139,8 @@ impl Shard {
             return;
         }
         session.moving.change().fragments.insert(fragment, new_fragment(false, now));
+        self.recall(no, now);
+        let Some(session) = self.sessions.get_mut(&no) else { return };
         session.remember_from(now);
         self.store_claim(no);
     }
@@ -221,7 +222,7 @@ impl Shard {
             if let Some(copy) = session.outbound.take_queued(*id) {
                 self.shared.counters.duplicate_suppressed(1);
                 self.shared.ledger.settle(Settled::HadAlready, copy.message.class, 1);
-                delete_row(no, &copy, &mut self.turn.batch);
+                debts::delete(no, &copy, &mut self.turn.batch);
             }
         }
         for older in &header.open_fragments {
@@ -343,7 +344,7 @@ impl Shard {
                 // What the client may have seen under the giver's packet id goes on under that
                 // id; the copy that was not sent yet gives way to it.
                 self.shared.ledger.settle(Settled::HadAlready, copy.message.class, 1);
-                delete_row(no, &copy, &mut self.turn.batch);
+                debts::delete(no, &copy, &mut self.turn.batch);
             } else if transfer.qos == QoS::ExactlyOnce.bits() {
                 // The client has the message, and may wait for the release of that id: an id that
                 // is never released would hide the next message that is sent under it.
@@ -368,22 +369,18 @@ impl Shard {
             subscription_ids: SmallVec::from_vec(transfer.subscription_ids),
             // Its stream was one of the giver's connection.
             tag: StreamTag::CONTROL,
-            stored: session.is_durable(),
+            stored: if session.is_durable() { Stored::Whole } else { Stored::Nowhere },
+            marked: inflight.is_some() && session.is_durable(),
             share: share_of(transfer.share),
             message,
         };
-        if session.moving.note_seen(entry.message.id) && entry.stored {
+        if session.moving.note_seen(entry.message.id) && entry.stored.is_stored() {
             self.turn.batch.put_seen(no.0, entry.message.id, now.wall);
         }
-        if entry.stored {
-            let state = match inflight {
-                None => QueueState::Queued,
-                Some((id, InflightState::Published)) => QueueState::Sent { packet_id: id.get() },
-                Some((id, InflightState::Released)) => QueueState::Released { packet_id: id.get() },
-            };
-            entry.message.stored.add(1);
-            put_message(&entry.message, &mut self.turn.batch);
-            put_row(no, &entry, state, now, &mut self.turn.batch);
+        let batch = &mut self.turn.batch;
+        debts::put_entry(no, &entry, now, batch);
+        if let Some((id, state)) = inflight.filter(|_| entry.marked) {
+            debts::put_inflight(no, &entry, id, state == InflightState::Released, batch);
         }
         match inflight {
             Some((id, state)) => session.outbound.push_inflight(id, entry, state),
@@ -430,6 +427,8 @@ impl Shard {
         if by.node == self.config.node || (session.conn.is_none() && session.pending.is_none()) {
             return;
         }
+        self.recall(no, now);
+        let Some(session) = self.sessions.get_mut(&no) else { return };
         let claim = by.max(session.claim).superseded_by(self.config.node);
         let older = std::mem::replace(&mut session.claim, claim);
         session.outbound.set_epoch(claim.epoch);

@@ -240,6 +240,7 @@ impl Shard {
                 .insert(fragment, new_fragment(fragment == owner, now));
         }
         session.moving.change().claiming = Some(owner);
+        session.outbound.keep_near();
         session.remember_from(now);
         session.entry = Some(Replica::new(*entry));
         session.moving.change().hold_until = Some(now.mono + self.config.handover_unreachable_wait);

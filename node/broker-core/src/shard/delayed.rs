@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use verge_model::{MessageId, Millis, Now, UnixMillis, client_id_of};
-use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::Will;
 use verge_mqtt_proto::{InboundPublish, KeptProperties, QoS, ReasonCode};
 use verge_storage::key::DelayedKey;
@@ -114,7 +114,7 @@ impl Shard {
             class: rules.class,
             properties: publish.properties.as_deref().map(KeptProperties::from).unwrap_or_default(),
             payload: Bytes::copy_from_slice(publish.payload),
-            stored: StoredReferences::default(),
+            row: None,
         };
         let properties = publish.properties.as_deref();
         let expiry = properties.and_then(|properties| properties.message_expiry_interval);
@@ -148,7 +148,7 @@ impl Shard {
             retain: will.retain,
             properties: will.properties.clone().into(),
             payload: will.payload.clone(),
-            stored: StoredReferences::default(),
+            row: None,
         };
         if self.take_later(message, will.message_expiry_secs, later.delay, now) == Some(true) {
             self.turn.promise(self.storage_promise());
@@ -232,7 +232,7 @@ impl Shard {
             class: rules.class,
             properties: accepted.properties.clone(),
             payload: accepted.payload.clone(),
-            stored: StoredReferences::default(),
+            row: None,
         });
         let plan = self.planner.plan(&message, Origin::Here, now, &mut self.turn.batch);
         if delayed.stored {

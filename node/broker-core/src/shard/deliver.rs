@@ -2,11 +2,10 @@
 
 use verge_model::{Class, Now};
 use verge_mqtt_proto::message::Message;
-use verge_mqtt_proto::session::{Entry, Inflight, OrderKey, Received, Step};
+use verge_mqtt_proto::session::{Entry, Inflight, OrderKey, Received, Step, Stored};
 use verge_mqtt_proto::topic::alias::{AliasUse, SET_BYTES_MAX};
 use verge_mqtt_proto::{Ack, AckKind, Encode, PacketId, Publish, PublishParts, QoS, ReasonCode};
-use verge_storage::key::{LANE_OWN, QueueKey};
-use verge_storage::record::{QueueRecord, QueueState};
+use verge_storage::key::LANE_OWN;
 use verge_storage::{Batch, StoreError};
 
 use super::Shard;
@@ -17,6 +16,7 @@ use super::streams::acknowledges;
 use super::streams::api::Via;
 use super::tally::Tally;
 use super::turn::{Effect, Turn};
+use crate::debts;
 use crate::drops::Dropped;
 use crate::ledger::{DropReason, Qos0Drop, Settled};
 use crate::planner::Deliveries;
@@ -47,7 +47,7 @@ impl Shard {
                 let left = self.redeliver(no, vec![(entry_of(delivery), None)], false, now);
                 for (entry, _) in left {
                     self.shared.ledger.settle(settled, entry.message.class, 1);
-                    delete_row(no, &entry, &mut self.turn.batch);
+                    debts::delete(no, &entry, &mut self.turn.batch);
                 }
             }
             return;
@@ -68,10 +68,10 @@ impl Shard {
         if session.moving.has_seen(delivery.message.id) && !session.is_for_another_stream(&delivery)
         {
             self.shared.counters.duplicate_suppressed(1);
-            delete_row(no, &entry_of(delivery), &mut self.turn.batch);
+            debts::delete(no, &entry_of(delivery), &mut self.turn.batch);
             return;
         }
-        if session.moving.note_seen(delivery.message.id) && delivery.stored {
+        if session.moving.note_seen(delivery.message.id) && delivery.stored.is_stored() {
             self.turn.batch.put_seen(no.0, delivery.message.id, now.wall);
         }
         if let Some(streams) = &mut session.streams {
@@ -97,7 +97,7 @@ impl Shard {
         if let Err((_, entry)) = session.outbound.enqueue(entry) {
             let settled = Settled::Dropped(DropReason::QueueFull);
             self.shared.settle(settled, &session.client, &entry.message);
-            delete_row(no, &entry, &mut self.turn.batch);
+            debts::delete(no, &entry, &mut self.turn.batch);
             return;
         }
         let filling = session.outbound.is_filling();
@@ -163,6 +163,14 @@ impl Shard {
 
     /// Sends what is due and allowed to a session's client.
     pub(super) fn pump(&mut self, no: SessionNo, now: Now) {
+        self.pump_near(no, now);
+        while self.refill(no, now) {
+            self.pump_near(no, now);
+        }
+    }
+
+    /// Sends what of it is in memory.
+    fn pump_near(&mut self, no: SessionNo, now: Now) {
         let Self { sessions, conns, turn, shared, config, tally, spare, .. } = self;
         let Some(session) = sessions.get_mut(&no) else { return };
         let Some(id) = session.conn.filter(|_| session.outbound.may_send()) else { return };
@@ -241,10 +249,11 @@ impl Shard {
         }
         match session.outbound.handle_pubrec(packet_id, success) {
             Received::Release => {
-                let row = session.outbound.inflight(packet_id).filter(|i| i.entry.stored);
-                if let Some(inflight) = row {
-                    let state = QueueState::Released { packet_id: packet_id.get() };
-                    put_row(no, &inflight.entry, state, now, &mut self.turn.batch);
+                let found = session.outbound.inflight(packet_id);
+                if let Some(inflight) = found.filter(|found| found.entry.stored.is_stored()) {
+                    let batch = &mut self.turn.batch;
+                    debts::put_inflight(no, &inflight.entry, packet_id, true, batch);
+                    session.outbound.mark(packet_id);
                     let promise = self.conns.get(&via.conn).map(|conn| conn.listener.promise);
                     self.turn.promise(promise.unwrap_or_default());
                     self.turn.when_durable(Effect::Release { via, packet_id });
@@ -350,7 +359,12 @@ impl Shard {
         match effect {
             Effect::Deliver(deliveries) => self.deliver_unstored(deliveries, now),
             // Their publishers were told long ago that they are kept.
-            Effect::Redeliver(deliveries) => self.hand_out(deliveries, now),
+            Effect::Redeliver(mut deliveries) => {
+                for (_, delivery) in &mut deliveries {
+                    delivery.stored = Stored::Nowhere;
+                }
+                self.hand_out(deliveries, now);
+            }
             Effect::Waits(delayed) => {
                 self.shared.extensions.delayed.give_back(delayed.bytes());
             }
@@ -396,48 +410,14 @@ fn entry_of(delivery: Delivery) -> Entry {
         subscription_ids: delivery.subscription_ids,
         tag: delivery.tag,
         stored: delivery.stored,
+        marked: false,
         share: delivery.share,
     }
 }
 
-fn key_of(no: SessionNo, entry: &Entry) -> QueueKey {
-    QueueKey { session_no: no.0, lane: entry.order.lane, seq: entry.order.seq }
-}
-
-/// Deletes an entry's row, and the message with its last row.
-pub(super) fn delete_row(no: SessionNo, entry: &Entry, batch: &mut Batch) {
-    if !entry.stored {
-        return;
-    }
-    batch.delete_queue(key_of(no, entry));
-    if entry.message.stored.release() {
-        batch.delete_message(entry.message.row());
-    }
-}
-
-/// Puts an entry's row.
-pub(super) fn put_row(
-    no: SessionNo,
-    entry: &Entry,
-    state: QueueState,
-    now: Now,
-    batch: &mut Batch,
-) {
-    let record = QueueRecord {
-        message: entry.message.row(),
-        qos: entry.qos.bits(),
-        retain: entry.retain,
-        subscription_ids: entry.subscription_ids.to_vec(),
-        enqueued_at: now.wall,
-        state,
-        share: entry.share.as_ref().map(|share| share.shared_text()),
-    };
-    batch.put_queue(key_of(no, entry), &record);
-}
-
 /// Ends the row of a debt.
 pub(super) fn settle_row(session: &mut Session, entry: &Entry, now: Now, batch: &mut Batch) {
-    delete_row(session.no, entry, batch);
+    debts::delete(session.no, entry, batch);
     if session.entry.is_some() {
         session.note_settled(entry.message.id, now.wall);
     }
@@ -507,9 +487,9 @@ pub(super) fn first_publish(
 ) -> Option<StreamNo> {
     let inflight = session.outbound.inflight(packet_id)?;
     let qos = inflight.entry.qos;
-    if inflight.entry.stored {
-        let state = QueueState::Sent { packet_id: packet_id.get() };
-        put_row(session.no, &inflight.entry, state, now, &mut turn.batch);
+    if inflight.entry.stored.is_stored() {
+        debts::put_inflight(session.no, &inflight.entry, packet_id, false, &mut turn.batch);
+        session.outbound.mark(packet_id);
         if qos == QoS::ExactlyOnce {
             // Should the node end here, the next life must know the id the client has seen; a
             // PUBLISH waits for it.

@@ -17,10 +17,10 @@ use verge_mqtt_proto::session::{Hold, InflightState};
 
 use super::Shard;
 use super::api::SessionNo;
-use super::deliver::delete_row;
 use super::due::Due;
 use super::session::{Ownership, Sealed, Session, cursor_of, order_of};
 use super::turn::Effect;
+use crate::debts;
 use crate::ledger::Settled;
 use crate::record::{message_to_record, will_to_record};
 
@@ -134,6 +134,7 @@ impl Shard {
             self.end_for_takeover(no, conn, now);
         }
         let linger = self.config.handover_linger;
+        self.recall(no, now);
         let Some(session) = self.sessions.get_mut(&no) else { return };
         session.outbound.disconnected();
         self.detach_streams(no);
@@ -221,18 +222,20 @@ impl Shard {
             };
             return self.refuse_handover(from, &client, fragment, claim, refusal);
         };
+        self.recall(no, now);
         let Some(session) = self.sessions.get_mut(&no) else { return };
         for entry in session.outbound.remove_upto(order_of(after)) {
             self.shared.ledger.settle(Settled::HandedOver, entry.message.class, 1);
-            delete_row(no, &entry, &mut self.turn.batch);
+            debts::delete(no, &entry, &mut self.turn.batch);
             if session.moving.forget_seen(entry.message.id) {
                 self.turn.batch.delete_seen(no.0, entry.message.id);
             }
         }
         let (entries, more) = chunk_after(session, after);
+        let all = session.outbound.is_recalled();
         let Some(sealed) = session.sealed_mut() else { return };
         sealed.nudged = false;
-        let closed = sealed.closed;
+        let closed = sealed.closed && all;
         // Who finds nothing asks later and later.
         let wait = match session.moving.reminder {
             Some((_, wait)) if entries.is_empty() && !closed => (wait * 2).min(REMINDER_LAST),
@@ -417,7 +420,10 @@ fn received_of(session: &Session) -> Vec<u16> {
 fn chunk_after(session: &Session, after: Cursor) -> (Vec<TransferEntry>, bool) {
     let mut chunk = Vec::new();
     let mut bytes = 0;
-    let mut entries = session.outbound.after(order_of(after));
+    // What cannot be read now must not be passed over.
+    let end = session.outbound.first_away();
+    let entries = session.outbound.after(order_of(after));
+    let mut entries = entries.take_while(|(entry, _)| end.is_none_or(|end| entry.order < end));
     for (entry, inflight) in entries.by_ref() {
         let state = match inflight {
             None => EntryState::Queued,
@@ -440,5 +446,5 @@ fn chunk_after(session: &Session, after: Cursor) -> (Vec<TransferEntry>, bool) {
             break;
         }
     }
-    (chunk, entries.next().is_some())
+    (chunk, entries.next().is_some() || end.is_some())
 }

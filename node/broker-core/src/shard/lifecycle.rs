@@ -10,9 +10,9 @@ use verge_storage::Promise;
 use super::Shard;
 use super::api::{ConnId, HubMail, Output, SessionNo};
 use super::connection::Phase;
-use super::deliver::delete_row;
 use super::due::Due;
 use super::session::{Ownership, Sealed};
+use crate::debts;
 use crate::ledger::Settled;
 
 /// "If the Session Expiry Interval is 0xFFFFFFFF, the Session does not expire." (3.14.2.2.2)
@@ -98,6 +98,7 @@ impl Shard {
 
     /// A session waits without a connection.
     pub(super) fn park(&mut self, no: SessionNo, now: Now) {
+        self.put_away(no);
         let Some(session) = self.sessions.get_mut(&no) else { return };
         if session.expiry_secs == Some(0) && session.moving.fragments.is_empty() {
             let settled = Settled::Dropped(crate::ledger::DropReason::SessionEnded);
@@ -133,6 +134,7 @@ impl Shard {
 
     /// Ends a session: nothing of it remains, and every debt is settled.
     pub(super) fn end_session(&mut self, no: SessionNo, settled: Settled, now: Now) {
+        self.recall(no, now);
         let Some(mut session) = self.sessions.remove(&no) else { return };
         self.note_drained(no, now);
         for filter in session.subscriptions.keys() {
@@ -146,14 +148,17 @@ impl Shard {
                 self.publish_will(publisher, &will, now);
             }
         }
-        let mut left = session.outbound.drain();
+        let (mut left, unread) = session.outbound.drain();
+        for (class, count) in unread {
+            self.shared.ledger.settle(settled, class, count as u64);
+        }
         // A sealed log may have been read by the next owner.
         if !session.is_sealed() {
             left = self.redeliver(no, left, false, now);
         }
         for (entry, _) in left {
             self.shared.settle(settled, &session.client, &entry.message);
-            delete_row(no, &entry, &mut self.turn.batch);
+            debts::delete(no, &entry, &mut self.turn.batch);
         }
         session.delete(&mut self.turn.batch);
         if session.stored.header {

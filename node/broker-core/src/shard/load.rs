@@ -6,28 +6,27 @@
 //! for the disk if the rows are not in the store's memory. A row that is damaged is counted, reported and left
 //! out; if the disk cannot be read the session is not known to be there or not, and who asked is told so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::{Import, ImportConfig};
-use verge_model::{ClientKey, MessageId, Now};
-use verge_mqtt_proto::message::Message;
+use verge_model::{Class, ClientKey, MessageId, Now};
+use verge_mqtt_proto::message::queue_bytes;
 use verge_mqtt_proto::session::{Entry, InflightState, OrderKey, StreamTag, Subscription};
-use verge_mqtt_proto::{PacketId, QoS, TopicFilter};
-use verge_storage::key::QueueKey;
-use verge_storage::record::{QueueRecord, QueueState, SessionRecord, SessionState};
+use verge_mqtt_proto::{PacketId, TopicFilter};
+use verge_storage::key::{LANE_OWN, QueueKey};
+use verge_storage::record::{Held, InflightRecord, SessionRecord, SessionState};
 use verge_storage::{Store, StoreError, StoreRows};
 
 use super::Shard;
 use super::api::{SessionNo, ShardIndex};
+use super::away::{Unreadable, stored_entry};
 use super::claimant::SEEN_BEYOND_LINGER;
 use super::due::Due;
 use super::giver::REMINDER_FIRST;
 use super::moving::Fragment;
-use super::redeliver::share_of;
 use super::replica::Replica;
 use super::rows::Stored;
 use super::session::{Ownership, Sealed, Session};
@@ -43,7 +42,10 @@ pub struct RestoredSession {
     subscriptions: Vec<(TopicFilter, Subscription)>,
     /// Filters of those that were made on a stream other than the control stream.
     on_streams: BTreeSet<TopicFilter>,
-    pub(super) queue: Vec<(QueueKey, QueueRecord, Arc<Message>)>,
+    queue: Vec<Place>,
+    sent: Vec<(PacketId, InflightState, Entry)>,
+    /// Rows of debts that cannot be paid.
+    unreadable: Vec<QueueKey>,
     received: Vec<u16>,
     received_on_streams: Vec<u16>,
     seen: Vec<MessageId>,
@@ -57,12 +59,22 @@ impl RestoredSession {
     }
 }
 
-/// Reads what belongs to a session beside its header and its queue. `bad` counts rows that are
-/// damaged.
+/// Where a message waits.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    class: Class,
+    order: OrderKey,
+    bytes: usize,
+    share: bool,
+}
+
+/// Reads what belongs to a session beside its header. Queue rows of this life, which begins with
+/// `life`, are left out: who planned them says so to the session. `bad` counts rows that are damaged.
 pub(super) fn read<S: Store + ?Sized>(
     store: &S,
     no: u64,
     record: SessionRecord,
+    life: u64,
     bad: &mut u64,
 ) -> Result<RestoredSession, StoreError> {
     let mut session = RestoredSession {
@@ -71,6 +83,8 @@ pub(super) fn read<S: Store + ?Sized>(
         subscriptions: Vec::new(),
         on_streams: BTreeSet::new(),
         queue: Vec::new(),
+        sent: Vec::new(),
+        unreadable: Vec::new(),
         received: Vec::new(),
         received_on_streams: Vec::new(),
         seen: Vec::new(),
@@ -98,7 +112,57 @@ pub(super) fn read<S: Store + ?Sized>(
         let Some((key, _)) = readable(row, bad)? else { continue };
         session.seen.push(key.message);
     }
+    session.read_queue(store, life, bad)?;
     Ok(session)
+}
+
+impl RestoredSession {
+    /// Reads the places in its queue, and what is in flight.
+    fn read_queue<S: Store + ?Sized>(
+        &mut self,
+        store: &S,
+        life: u64,
+        bad: &mut u64,
+    ) -> Result<(), StoreError> {
+        let mut inflight = BTreeMap::new();
+        for row in store.inflight_of(self.no) {
+            let Some((key, record)) = readable(row, bad)? else { continue };
+            inflight.insert(key.0, record);
+        }
+        for row in store.queue_of(self.no) {
+            let Some((key, record)) = readable(row, bad)? else { continue };
+            if key.lane == LANE_OWN && key.seq >= life {
+                break;
+            }
+            let order = OrderKey { lane: key.lane, seq: key.seq };
+            let Some((id, state)) = inflight.remove(&key).and_then(state_of) else {
+                let bytes = match &record.held {
+                    Held::Here(message) => queue_bytes(&message.topic, &message.payload),
+                    Held::Row { bytes, .. } => *bytes as usize,
+                };
+                let share = record.share.is_some();
+                self.queue.push(Place { class: record.class, order, bytes, share });
+                continue;
+            };
+            match stored_entry(store, order, record) {
+                Ok(entry) => self.sent.push((id, state, Entry { marked: true, ..entry })),
+                Err(Unreadable::Store(error)) => return Err(error),
+                Err(unreadable) => {
+                    damaged(&unreadable, bad);
+                    self.unreadable.push(key);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn state_of(record: InflightRecord) -> Option<(PacketId, InflightState)> {
+    let state = match record.released {
+        true => InflightState::Released,
+        false => InflightState::Published,
+    };
+    Some((PacketId::new(record.packet_id)?, state))
 }
 
 /// The row, or nothing if this one is damaged.
@@ -180,7 +244,7 @@ impl Shard {
             return Ok(false);
         };
         let client = record.client.clone();
-        let restored = read(store, no.0, record, &mut bad)?;
+        let restored = read(store, no.0, record, shared.first_queue_seq(), &mut bad)?;
         shared.parked.add(Counted::Damaged, bad);
         // Its end, or that it was given away, was not stored, and the client's next session was.
         let named = readable(store.open_session(&client), &mut bad)?.flatten();
@@ -221,8 +285,8 @@ impl Shard {
 
     /// Takes a session into memory.
     pub(super) fn take_back(&mut self, restored: RestoredSession, now: Now) -> SessionNo {
-        let RestoredSession { no, record, subscriptions, on_streams, queue, .. } = restored;
-        let RestoredSession { received, received_on_streams, seen, .. } = restored;
+        let RestoredSession { no, record, subscriptions, on_streams, queue, sent, .. } = restored;
+        let RestoredSession { received, received_on_streams, seen, unreadable, .. } = restored;
         let no = SessionNo(no);
         let mut session = Session::new(
             no,
@@ -271,14 +335,23 @@ impl Shard {
                 .seen
                 .remember(seen, now.mono + self.config.handover_linger + SEEN_BEYOND_LINGER);
         }
-        for (key, row, message) in queue {
-            // A delivery is stored before its session takes note of it.
-            if session.moving.note_seen(message.id) {
-                self.turn.batch.put_seen(no.0, message.id, now.wall);
-            }
-            self.shared.ledger.open(Opened::Recovered, message.class, 1);
-            restore_entry(&mut session, key, row, message);
+        for Place { class, order, bytes, share } in queue {
+            self.shared.ledger.open(Opened::Recovered, class, 1);
+            session.outbound.push_away(class, order, bytes, share);
         }
+        for (id, state, entry) in sent {
+            self.shared.ledger.open(Opened::Recovered, entry.message.class, 1);
+            match session.outbound.inflight(id).is_none() {
+                true => session.outbound.push_inflight(id, entry, state),
+                false => session.outbound.push(entry),
+            }
+        }
+        for key in unreadable {
+            self.turn.batch.delete_queue(key);
+            self.turn.batch.delete_inflight(key);
+        }
+        let moves = sealed || !session.moving.fragments.is_empty();
+        let moves = moves || session.moving.seen.until.is_some();
         if self.config.mesh && record.confirmed_in != self.shared.incarnation {
             session.moving.change().unconfirmed = true;
         }
@@ -304,9 +377,25 @@ impl Shard {
             }
         }
         self.sessions.insert(Box::new(session));
+        if moves {
+            self.recall(no, now);
+            self.note_recalled(no, now);
+        }
         self.may_leave_later(no, now);
         self.arm(no);
         no
+    }
+
+    /// A delivery is stored before its session takes note of it.
+    fn note_recalled(&mut self, no: SessionNo, now: Now) {
+        let Some(session) = self.sessions.get_mut(&no) else { return };
+        let owed = session.outbound.after(OrderKey::default());
+        let owed: Vec<MessageId> = owed.map(|(entry, _)| entry.message.id).collect();
+        for id in owed {
+            if session.moving.note_seen(id) {
+                self.turn.batch.put_seen(no.0, id, now.wall);
+            }
+        }
     }
 
     /// When a session that is read has its dues.
@@ -340,28 +429,5 @@ impl Shard {
         let mut entry = RegistryEntry::new(record.claim, false);
         session.note_subscriptions(&mut entry);
         Some(Replica::new(entry))
-    }
-}
-
-fn restore_entry(session: &mut Session, key: QueueKey, row: QueueRecord, message: Arc<Message>) {
-    let entry = Entry {
-        order: OrderKey { lane: key.lane, seq: key.seq },
-        qos: QoS::from_bits(row.qos).unwrap_or(message.qos),
-        retain: row.retain,
-        subscription_ids: SmallVec::from_vec(row.subscription_ids),
-        // Its stream is over, with the connection of the earlier life.
-        tag: StreamTag::CONTROL,
-        stored: true,
-        share: share_of(row.share),
-        message,
-    };
-    let (id, state) = match row.state {
-        QueueState::Queued => (None, InflightState::Published),
-        QueueState::Sent { packet_id } => (PacketId::new(packet_id), InflightState::Published),
-        QueueState::Released { packet_id } => (PacketId::new(packet_id), InflightState::Released),
-    };
-    match id.filter(|id| session.outbound.inflight(*id).is_none()) {
-        Some(id) => session.outbound.push_inflight(id, entry, state),
-        None => session.outbound.push(entry),
     }
 }

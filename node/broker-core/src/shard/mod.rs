@@ -26,6 +26,7 @@
 //! | `publish` | PUBLISH and its acknowledgements, inward |
 //! | `pass` | QoS 0, inward and outward at once |
 //! | `deliver`, `at_once`, `owed` | messages owed, outward |
+//! | `away` | what only the store has of them |
 //! | `hold` | publishers that wait for a subscriber's queue |
 //! | `replay` | how much is replayed to new subscriptions |
 //! | `redeliver` | what a member of a shared subscription leaves to the others |
@@ -50,6 +51,7 @@ mod attend;
 mod authenticate;
 mod authors;
 mod auto_subscribe;
+mod away;
 mod claimant;
 mod connack;
 mod connect;
@@ -100,6 +102,7 @@ use verge_storage::StoreError;
 use self::api::{ConnId, ConnectionInfo, HubMail, Mail, Output, SessionNo, ShardConfig, Ticket};
 use self::attend::Attend;
 use self::authors::Authors;
+use self::away::Late;
 use self::connection::Conn;
 use self::delayed::Delayed;
 use self::giver::Pointers;
@@ -153,6 +156,8 @@ pub struct Shard {
     delayed: Delayed,
     /// Who does not keep up, and who waits.
     holds: Holds,
+    /// Sessions with a row that was not there when it was looked for.
+    late: BTreeMap<SessionNo, Late>,
     /// Events of clients in this second.
     events: EventBudget,
     next_number: u64,
@@ -177,6 +182,8 @@ enum Timer {
     Leave,
     /// Something may be due for sessions that are not in memory.
     Attend,
+    /// A row was not there, and is looked for again.
+    Late(SessionNo),
 }
 
 /// Why the hub was asked for an owner.
@@ -238,6 +245,7 @@ impl Shard {
             settling: BTreeMap::new(),
             delayed: Delayed::default(),
             holds: Holds::default(),
+            late: BTreeMap::new(),
             events: EventBudget::default(),
             next_number: 1,
             peers: BTreeSet::new(),
@@ -365,6 +373,7 @@ impl Shard {
                 Timer::Slow(no) => self.slow_timeout(no, now),
                 Timer::Leave => self.leave_timeout(now),
                 Timer::Attend => self.attend_timeout(now),
+                Timer::Late(no) => self.late_timeout(no, now),
             }
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct Owed {
     /// How many sent, unacknowledged messages the client takes; 0 while there is none.
     receive_maximum: u16,
     held: Hold,
+    /// Whether all of it is to be in memory.
+    near: bool,
 }
 
 /// Bands of packet ids; which one is the epoch's remainder.
@@ -28,7 +30,7 @@ impl Owed {
     /// Nothing, of the owner with this epoch.
     pub(crate) fn new(epoch: Epoch, limits: OutboundLimits) -> Self {
         let (band, held) = ((epoch % BANDS) as u8, Hold::None);
-        Self { outbound: None, limits, band, receive_maximum: 0, held }
+        Self { outbound: None, limits, band, receive_maximum: 0, held, near: false }
     }
 
     /// See [`Outbound::connected`].
@@ -57,6 +59,22 @@ impl Owed {
         }
     }
 
+    /// See [`Outbound::keep_near`].
+    pub(crate) fn keep_near(&mut self) {
+        self.near = true;
+        if let Some(outbound) = &mut self.outbound {
+            outbound.keep_near();
+        }
+    }
+
+    /// See [`Outbound::put_away`].
+    pub(crate) fn put_away(&mut self) {
+        self.near = false;
+        if let Some(outbound) = &mut self.outbound {
+            outbound.put_away();
+        }
+    }
+
     /// See [`Outbound::set_epoch`].
     pub(crate) fn set_epoch(&mut self, epoch: Epoch) {
         self.band = (epoch % BANDS) as u8;
@@ -77,6 +95,9 @@ impl Owed {
         let mut outbound = Box::new(Outbound::new(Epoch::from(self.band), self.limits));
         outbound.connected(self.receive_maximum);
         outbound.hold(self.held);
+        if self.near {
+            outbound.keep_near();
+        }
         outbound
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use verge_model::{Class, Now};
-use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::{KeptProperties, QoS, TopicFilter, TopicName};
 
 use super::Shard;
@@ -30,7 +30,7 @@ impl Shard {
             class: Class::Telemetry,
             properties: KeptProperties::default(),
             payload,
-            stored: StoredReferences::default(),
+            row: None,
         });
         let plan = self.planner.plan_own(&message, now, &mut self.turn.batch);
         if plan.stored {

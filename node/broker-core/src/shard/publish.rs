@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use verge_model::{Now, client_id_of};
-use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{Receipt, Will};
 use verge_mqtt_proto::{
     AckKind, InboundPublish, KeptProperties, PacketId, QoS, ReasonCode, TopicName,
@@ -120,7 +120,7 @@ impl Shard {
             class: rules.class,
             properties: properties.map(KeptProperties::from).unwrap_or_default(),
             payload: Bytes::copy_from_slice(publish.payload),
-            stored: StoredReferences::default(),
+            row: None,
         });
         if message.retain && !self.admits_retained(via, publish.packet_id, &message, now) {
             return;
@@ -273,7 +273,7 @@ impl Shard {
             class: rules.class,
             properties: will.properties.clone().into(),
             payload: will.payload.clone(),
-            stored: StoredReferences::default(),
+            row: None,
         });
         let plan = self.planner.plan(&message, Origin::Here, now, &mut self.turn.batch);
         if plan.stored {

@@ -18,8 +18,8 @@ use verge_mqtt_proto::{PacketId, QoS, TopicFilter};
 
 use super::Shard;
 use super::api::{HubMail, Output, SessionNo};
-use super::deliver::delete_row;
 use super::turn::Effect;
+use crate::debts;
 use crate::ledger::Settled;
 use crate::planner::{Deliveries, Moved, MovedMessage};
 use crate::router::Redeliver;
@@ -50,8 +50,7 @@ impl Shard {
                 stay.push((entry, inflight));
                 continue;
             };
-            let (message, held) = (&entry.message, entry.stored);
-            let message = MovedMessage { message, group, held, hops: 0 };
+            let message = MovedMessage { message: &entry.message, group, hops: 0 };
             let batch = &mut self.turn.batch;
             match self.planner.give_other(message, awake, now, batch) {
                 None => {
@@ -65,7 +64,7 @@ impl Shard {
                     self.turn.outputs.push_back(Output::Hub(mail));
                 }
             }
-            delete_row(no, &entry, &mut self.turn.batch);
+            debts::delete(no, &entry, &mut self.turn.batch);
             self.shared.ledger.settle(Settled::Redelivered, entry.message.class, 1);
         }
         if !deliveries.is_empty() {
@@ -86,6 +85,7 @@ impl Shard {
         if filter.share().is_none() {
             return;
         }
+        self.recall_shares(no, now);
         let Some(session) = self.sessions.get_mut(&no) else { return };
         let streams = session.streams.as_deref();
         let earlier = |of| streams.is_some_and(|streams| streams.is_earlier(of));
@@ -117,8 +117,17 @@ impl Shard {
         if waits || session.moving.seen.until.is_some() || !session.moving.fragments.is_empty() {
             return;
         }
+        self.recall_shares(no, now);
+        let Some(session) = self.sessions.get_mut(&no) else { return };
         let taken = session.outbound.take_shared(true, |_, _| true);
         self.redeliver_or_keep(no, taken, true, now);
+    }
+
+    /// Messages of groups are looked for in memory.
+    fn recall_shares(&mut self, no: SessionNo, now: Now) {
+        if self.sessions.get(&no).is_some_and(|session| session.outbound.has_shares_away()) {
+            self.recall(no, now);
+        }
     }
 
     fn redeliver_or_keep(&mut self, no: SessionNo, entries: Entries, awake: bool, now: Now) {

@@ -11,13 +11,11 @@
 //! subscriptions and retained messages, whatever is owed to sessions. A damaged row is reported and
 //! left out; it does not stop the node.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use verge_model::{MessageId, Now};
+use verge_model::Now;
 use verge_mqtt_proto::TopicFilter;
-use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::StreamTag;
 use verge_storage::key::{SubscriptionKey, TimerKey};
 use verge_storage::record::SubscriptionRecord;
@@ -28,7 +26,7 @@ use super::api::{SessionNo, ShardIndex};
 pub use super::delayed::RestoredDelayed;
 pub use super::load::RestoredSession;
 use super::load::{self, damaged, readable};
-use crate::record::{message_from_afar, message_from_record, planned_as, subscription_from_record};
+use crate::record::{message_from_record, planned_as, subscription_from_record};
 use crate::retained::RetainedValue;
 use crate::router::Subscriber;
 use crate::router::parts::EXCLUSIVE_PREFIX;
@@ -43,12 +41,10 @@ const LIVES_MAX: usize = 256;
 /// What [`load`] found.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// Sessions that are on their way between nodes, or are owed messages.
+    /// Sessions that are on their way between nodes.
     pub sessions: Vec<RestoredSession>,
     /// The messages that are published later.
     pub delayed: Vec<RestoredDelayed>,
-    /// Rows that nothing refers to: commit this before the shards run.
-    pub cleanup: Batch,
     /// Rows that could not be read.
     pub damaged: u64,
 }
@@ -77,59 +73,23 @@ pub fn load_but_routes<S: Store + ?Sized>(
     shared: &NodeShared,
 ) -> Result<Restored, StoreError> {
     let mut restored = Restored::default();
-    let mut messages = load_messages(store, &mut restored)?;
-    let mut sessions = BTreeMap::new();
     let moving = TimerKey { due: TimerKey::MOVING, session_no: 0 };
     for row in store.timers(moving, TimerKey::CONNECTED) {
         let Some((key, _)) = readable(row, &mut restored.damaged)? else { continue };
-        read_session(store, key.session_no, &mut sessions, &mut restored.damaged)?;
-    }
-    for row in store.queues() {
-        let Some((key, record)) = readable(row, &mut restored.damaged)? else { continue };
-        if !sessions.contains_key(&key.session_no) {
-            read_session(store, key.session_no, &mut sessions, &mut restored.damaged)?;
-        }
-        let session = sessions.get_mut(&key.session_no);
-        match (session, messages.get(&record.message)) {
-            (Some(session), Some(message)) => {
-                message.stored.add(1);
-                session.queue.push((key, record, Arc::clone(message)));
-            }
-            // A session that ended while another thread stored a delivery for it.
-            (None, _) => restored.cleanup.delete_queue(key),
-            (Some(_), None) => {
-                restored.damaged += 1;
-                tracing::error!(message = %record.message, "a queued message is missing");
-                restored.cleanup.delete_queue(key);
-            }
+        if let Some(record) =
+            readable(store.session(key.session_no), &mut restored.damaged)?.flatten()
+        {
+            let life = shared.first_queue_seq();
+            let bad = &mut restored.damaged;
+            restored.sessions.push(load::read(store, key.session_no, record, life, bad)?);
         }
     }
-    messages.retain(|id, message| {
-        let owed = message.stored.count() > 0;
-        if !owed {
-            restored.cleanup.delete_message(*id);
-        }
-        owed
-    });
     load_retained(store, shared, &mut restored)?;
     for row in store.delayed() {
         let Some((key, record)) = readable(row, &mut restored.damaged)? else { continue };
         restored.delayed.push(RestoredDelayed { key, record });
     }
-    restored.sessions = sessions.into_values().collect();
     Ok(restored)
-}
-
-fn read_session<S: Store + ?Sized>(
-    store: &S,
-    no: u64,
-    sessions: &mut BTreeMap<u64, RestoredSession>,
-    bad: &mut u64,
-) -> Result<(), StoreError> {
-    if let Some(record) = readable(store.session(no), bad)?.flatten() {
-        sessions.insert(no, load::read(store, no, record, bad)?);
-    }
-    Ok(())
 }
 
 /// Cuts the family of subscriptions into about `count` ranges of like size, for [`routes`]: within a
@@ -239,23 +199,6 @@ fn route_of<S: Store + ?Sized>(
         online: false,
     };
     Ok(Some((filter, subscriber)))
-}
-
-fn load_messages<S: Store + ?Sized>(
-    store: &S,
-    restored: &mut Restored,
-) -> Result<BTreeMap<MessageId, Arc<Message>>, StoreError> {
-    let mut messages = BTreeMap::new();
-    for row in store.messages() {
-        let Some((key, record)) = readable(row, &mut restored.damaged)? else { continue };
-        match message_from_afar(record, key.0) {
-            Ok(message) => {
-                messages.insert(key.0, message);
-            }
-            Err(error) => damaged(&error, &mut restored.damaged),
-        }
-    }
-    Ok(messages)
 }
 
 fn load_retained<S: Store + ?Sized>(

@@ -5,13 +5,12 @@ use verge_model::Now;
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::packet::ack::ResponseProperties;
 use verge_mqtt_proto::packet::suback::ReasonCodes;
-use verge_mqtt_proto::session::{StreamTag, Subscription};
+use verge_mqtt_proto::session::{Stored, StreamTag, Subscription};
 use verge_mqtt_proto::{
     Encode, QoS, ReasonCode, RetainHandling, Suback, Subscribe, SubscriptionRequest, TopicFilter,
     Unsuback, Unsubscribe,
 };
 use verge_storage::key::LANE_OWN;
-use verge_storage::record::QueueState;
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;
@@ -23,9 +22,8 @@ use super::streams::api::Via;
 use super::streams::unsubscribed;
 use super::turn::Effect;
 use super::{Shard, words};
+use crate::debts::put_delivery;
 use crate::extension::counts::Counted;
-use crate::planner::put_queue_row;
-use crate::record::put_message;
 use crate::router::parts::{EXCLUSIVE_PREFIX, FilterParts};
 
 impl Shard {
@@ -324,11 +322,6 @@ impl Shard {
         let Some(session) = self.sessions.get(&no) else { return };
         let qos = message.qos.min(by.qos);
         let stored = session.is_durable() && qos != QoS::AtMostOnce;
-        let message = if stored {
-            Arc::new(message.stored_apart(self.shared.next_message_id()))
-        } else {
-            message
-        };
         let delivery = Delivery {
             session: no,
             seq: self.shared.next_queue_seq(),
@@ -336,16 +329,11 @@ impl Shard {
             retain: true,
             subscription_ids: by.id_number().into_iter().collect(),
             tag,
-            stored,
+            stored: if stored { Stored::Whole } else { Stored::Nowhere },
             share: None,
             message,
         };
-        if stored {
-            let batch = &mut self.turn.batch;
-            put_queue_row(&delivery, LANE_OWN, now, QueueState::Queued, batch);
-            delivery.message.stored.add(1);
-            put_message(&delivery.message, batch);
-        }
+        put_delivery(&delivery, LANE_OWN, now, &mut self.turn.batch);
         // It follows the SUBACK, whatever that waits for.
         if self.turn.is_waiting() {
             let deliveries = std::iter::once((self.config.index, delivery)).collect();

@@ -15,8 +15,8 @@ pub mod will;
 
 pub use inbound::{Inbound, Receipt};
 pub use outbound::{
-    Entry, Held, Hold, Inflight, InflightState, OrderKey, Outbound, OutboundLimits, Received,
-    Refusal, Step,
+    Entry, Held, Hold, Inflight, InflightState, OrderKey, Outbound, OutboundLimits, Place,
+    Received, Refusal, Step, Stored, Wanted,
 };
 pub use packet_id::PacketIds;
 pub use stream_tag::StreamTag;

@@ -17,12 +17,12 @@
 //! | released | PUBCOMP | settled | deletes the row |
 //! | published, released | new connection | same | sends PUBLISH with DUP, or PUBREL, again [MQTT-4.4.0-1] |
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use verge_model::{Epoch, MessageId, UnixMillis};
+use verge_model::{Class, Epoch};
 
+use self::lane::Lane;
 use super::inflight::InflightList;
 use super::packet_id::PacketIds;
 use super::stream_tag::StreamTag;
@@ -55,10 +55,40 @@ pub struct Entry {
     pub subscription_ids: SmallVec<[u32; 2]>,
     /// The stream its subscription was made on.
     pub tag: StreamTag,
-    /// Whether a stored row stands for this entry.
-    pub stored: bool,
+    /// What stands for this entry in the store.
+    pub stored: Stored,
+    /// Whether a row of the store names its packet id.
+    pub marked: bool,
     /// The shared subscription that chose this session; another member may get the message instead.
     pub share: Option<Arc<TopicFilter>>,
+}
+
+impl Entry {
+    /// Whether the store has all of it, so that it needs no memory while it waits. What is for one
+    /// of several streams does: the store does not know it.
+    fn may_be_away(&self) -> bool {
+        self.stored != Stored::Nowhere && self.tag.is_control()
+    }
+}
+
+/// What stands for an entry in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// Nothing: it ends with its connection, or is not stored yet.
+    Nowhere,
+    /// A row that holds the message.
+    Whole,
+    /// A row that names the message's row, which others name too.
+    ByName,
+}
+
+impl Stored {
+    /// Whether something does.
+    #[must_use]
+    #[inline]
+    pub fn is_stored(self) -> bool {
+        self != Self::Nowhere
+    }
 }
 
 /// How far an entry with a packet id has come.
@@ -147,16 +177,19 @@ pub enum Received {
 pub struct Outbound {
     limits: OutboundLimits,
     ids: PacketIds,
-    /// Imported entries, before `queue` in the order.
-    older: VecDeque<Entry>,
-    queue: VecDeque<Entry>,
+    /// What waits, by class and lane: the more urgent first, and of one class what was imported.
+    lanes: Vec<Lane>,
     inflight: InflightList,
+    /// Entries in all lanes.
+    queued: usize,
     /// How many sent, unacknowledged messages the client takes (its Receive Maximum).
     receive_maximum: u16,
     /// How many it has taken now.
     outstanding: u16,
     /// What is given no packet id for now.
     held: Hold,
+    /// Whether all entries are, and stay, in memory.
+    recalled: bool,
     bytes: usize,
 }
 
@@ -167,17 +200,19 @@ impl Outbound {
         Self {
             limits,
             ids: PacketIds::new(epoch),
-            older: VecDeque::new(),
-            queue: VecDeque::new(),
+            lanes: Vec::new(),
             inflight: InflightList::new(),
+            queued: 0,
             receive_maximum: 0,
             outstanding: 0,
             held: Hold::None,
+            recalled: false,
             bytes: 0,
         }
     }
 
-    /// Takes an entry at the end of its lane.
+    /// Takes an entry at the end of its lane; into memory, or as a place if it would wait there
+    /// for long.
     ///
     /// # Errors
     /// A full queue takes nothing and gives the entry back.
@@ -186,7 +221,16 @@ impl Outbound {
         if self.len() >= self.limits.messages_max || self.bytes + bytes > self.limits.bytes_max {
             return Err((Refusal::Full, entry));
         }
-        self.push(entry);
+        let keeps = self.recalled || !entry.may_be_away();
+        let nobody = self.receive_maximum == 0;
+        let lane = self.lane_of(&entry);
+        if keeps || !(nobody || lane.away_len() > 0 || lane.is_near_full()) {
+            lane.push(entry);
+        } else {
+            lane.push_away(entry.order.seq, bytes, entry.share.is_some());
+        }
+        self.queued += 1;
+        self.bytes += bytes;
         Ok(())
     }
 
@@ -194,8 +238,7 @@ impl Outbound {
     #[must_use]
     #[inline]
     pub fn is_clear(&self) -> bool {
-        self.queue.is_empty()
-            && self.older.is_empty()
+        self.queued == 0
             && self.held == Hold::None
             && self.outstanding < self.receive_maximum
             && !self.inflight.has_unsent()
@@ -241,15 +284,10 @@ impl Outbound {
     /// Takes an entry that is stored already, or was acknowledged by an earlier owner: the bounds
     /// that held there hold here.
     pub fn push(&mut self, entry: Entry) {
+        self.queued += 1;
         self.bytes += entry.message.queue_bytes();
-        let lane = if entry.order.lane == 0 { &mut self.older } else { &mut self.queue };
         // Imports and loads come in order; a late row finds its place.
-        if lane.back().is_none_or(|last| last.order < entry.order) {
-            lane.push_back(entry);
-        } else {
-            let at = lane.partition_point(|other| other.order < entry.order);
-            lane.insert(at, entry);
-        }
+        self.lane_of(&entry).push(entry);
     }
 
     /// Takes an entry in flight, as loaded from storage or imported with its packet id.
@@ -279,11 +317,11 @@ impl Outbound {
     }
 
     /// Whether there may be a [next step](Self::next_step), or something at the front that can only
-    /// be dropped.
+    /// be dropped, or must be [read](Self::wants) first.
     #[must_use]
     #[inline]
     pub fn may_send(&self) -> bool {
-        self.inflight.has_unsent() || self.front().is_some()
+        self.inflight.has_unsent() || self.next_lane().is_some()
     }
 
     /// The next thing to send, while the client's Receive Maximum allows; the caller sends it.
@@ -310,29 +348,26 @@ impl Outbound {
         }
         self.front()?;
         let id = self.ids.allocate(|id| self.inflight.contains(id))?;
-        let lane = if self.older.is_empty() { &mut self.queue } else { &mut self.older };
-        let entry = lane.pop_front().expect("the lane has a front");
+        let entry = self.pop_front()?;
         let state = InflightState::Published;
         self.inflight.insert(id, Inflight { entry, state, sent: true, dup: false });
         self.outstanding += 1;
         Some(Step::Publish(id))
     }
 
-    /// The entry at the front of what is not yet in flight, and may be sent next.
+    /// The entry at the front of what is not yet in flight, and may be sent next; `None` also if it
+    /// must be [read](Self::wants) first.
     #[must_use]
     #[inline]
     pub fn front(&self) -> Option<&Entry> {
-        match (self.older.front(), self.held) {
-            (_, Hold::All) | (None, Hold::Own) => None,
-            (Some(entry), Hold::Own | Hold::None) => Some(entry),
-            (None, Hold::None) => self.queue.front(),
-        }
+        let lane = &self.lanes[self.next_lane()?];
+        if lane.is_first_away() { None } else { lane.near.front() }
     }
 
     /// Removes the entry at the front without sending it: it expired, or no client may have it.
     pub fn drop_front(&mut self) -> Option<Entry> {
         self.front()?;
-        let entry = self.older.pop_front().or_else(|| self.queue.pop_front())?;
+        let entry = self.pop_front()?;
         self.bytes -= entry.message.queue_bytes();
         Some(entry)
     }
@@ -342,6 +377,13 @@ impl Outbound {
     #[inline]
     pub fn inflight(&self, id: PacketId) -> Option<&Inflight> {
         self.inflight.get(id)
+    }
+
+    /// Notes that a row of the store names this packet id.
+    pub fn mark(&mut self, id: PacketId) {
+        if let Some(inflight) = self.inflight.get_mut(id) {
+            inflight.entry.marked = true;
+        }
     }
 
     /// Notes that the PUBLISH under this id is being written: from now on it is a DUP.
@@ -388,104 +430,31 @@ impl Outbound {
         self.settle_if(id, |inflight| inflight.state == InflightState::Released)
     }
 
-    /// Removes everything, in order: in flight with packet id and state, then queued.
-    pub fn drain(&mut self) -> Vec<(Entry, Option<(PacketId, InflightState)>)> {
+    /// Removes everything, in order: in flight with packet id and state, then queued. Also how many
+    /// entries only the store has, and still has, by class.
+    pub fn drain(
+        &mut self,
+    ) -> (Vec<(Entry, Option<(PacketId, InflightState)>)>, Vec<(Class, usize)>) {
         let mut all = Vec::with_capacity(self.len());
         for (id, inflight) in self.inflight.drain() {
             all.push((inflight.entry, Some((id, inflight.state))));
         }
-        let queued = self.older.drain(..).chain(self.queue.drain(..));
-        all.extend(queued.map(|entry| (entry, None)));
-        self.outstanding = 0;
-        self.bytes = 0;
-        all
-    }
-
-    /// Entries after `after` in the order, with packet id and state if in flight: what an earlier
-    /// owner hands over.
-    pub fn after(
-        &self,
-        after: OrderKey,
-    ) -> impl Iterator<Item = (&Entry, Option<(PacketId, InflightState)>)> {
-        let inflight = self
-            .inflight
-            .iter()
-            .map(|(id, inflight)| (&inflight.entry, Some((id, inflight.state))));
-        let mut all: Vec<_> = inflight.collect();
-        all.extend(self.older.iter().chain(&self.queue).map(|entry| (entry, None)));
-        all.sort_by_key(|(entry, _)| entry.order);
-        all.into_iter().filter(move |(entry, _)| entry.order > after)
-    }
-
-    /// Removes entries up to and including `upto`: the next owner has them.
-    pub fn remove_upto(&mut self, upto: OrderKey) -> Vec<Entry> {
-        let mut removed = Vec::new();
-        for id in self.inflight.ids_upto(upto) {
-            removed.extend(self.settle(id));
-        }
-        for lane in [&mut self.older, &mut self.queue] {
-            let count = lane.partition_point(|entry| entry.order <= upto);
-            for entry in lane.drain(..count) {
-                self.bytes -= entry.message.queue_bytes();
-                removed.push(entry);
+        let mut away = Vec::new();
+        for lane in &mut self.lanes {
+            let (near, left) = lane.clear();
+            all.extend(near.into_iter().map(|entry| (entry, None)));
+            if left > 0 {
+                away.push((lane.class, left));
             }
         }
-        removed
-    }
-
-    /// Takes an entry of this message out of the queue, if it was not given a packet id yet.
-    pub fn take_queued(&mut self, id: MessageId) -> Option<Entry> {
-        for lane in [&mut self.older, &mut self.queue] {
-            let found = lane.iter().position(|entry| entry.message.id == id);
-            if let Some(entry) = found.and_then(|at| lane.remove(at)) {
-                self.bytes -= entry.message.queue_bytes();
-                return Some(entry);
-            }
-        }
-        None
-    }
-
-    /// Takes out entries of shared subscriptions, in order, of those that `wanted` accepts: what is
-    /// queued, and with `sent` what was published at QoS 1 and not acknowledged, with its packet
-    /// id. A QoS 2 message stays with whom it was sent to [MQTT-4.8.2-4, MQTT-4.8.2-5].
-    pub fn take_shared(
-        &mut self,
-        sent: bool,
-        mut wanted: impl FnMut(&TopicFilter, StreamTag) -> bool,
-    ) -> Vec<(Entry, Option<(PacketId, InflightState)>)> {
-        let mut is_wanted =
-            |entry: &Entry| entry.share.as_deref().is_some_and(|group| wanted(group, entry.tag));
-        let mut taken = Vec::new();
-        if sent {
-            let mut is_due = |inflight: &Inflight| {
-                inflight.entry.qos == QoS::AtLeastOnce && is_wanted(&inflight.entry)
-            };
-            let due = self.inflight.iter().filter(|(_, inflight)| is_due(inflight));
-            let ids: Vec<_> = due.map(|(id, _)| id).collect();
-            for id in ids {
-                let entry = self.settle(id);
-                taken.extend(entry.map(|entry| (entry, Some((id, InflightState::Published)))));
-            }
-        }
-        for lane in [&mut self.older, &mut self.queue] {
-            if lane.iter().any(&mut is_wanted) {
-                let (out, kept) = lane.drain(..).partition(&mut is_wanted);
-                *lane = kept;
-                let out: VecDeque<Entry> = out;
-                taken.extend(out.into_iter().map(|entry| (entry, None)));
-            }
-        }
-        let queued = taken.iter().filter(|(_, inflight)| inflight.is_none());
-        self.bytes -= queued.map(|(entry, _)| entry.message.queue_bytes()).sum::<usize>();
-        taken
+        (self.outstanding, self.bytes, self.queued) = (0, 0, 0);
+        (all, away)
     }
 
     /// Whether some entry has this place in the order.
     #[must_use]
     pub fn is_taken(&self, order: OrderKey) -> bool {
-        let lane = if order.lane == 0 { &self.older } else { &self.queue };
-        self.inflight.has_order(order)
-            || lane.binary_search_by_key(&order, |entry| entry.order).is_ok()
+        self.inflight.has_order(order) || self.lanes.iter().any(|lane| lane.has(order))
     }
 
     /// Packet ids are given from the band of this epoch from now on.
@@ -496,38 +465,15 @@ impl Outbound {
     /// The place of the last entry.
     #[must_use]
     pub fn last_order(&self) -> Option<OrderKey> {
-        let inflight = self.inflight.last_order();
-        let queued = [self.older.back(), self.queue.back()].into_iter().flatten();
-        queued.map(|entry| entry.order).chain(inflight).max()
-    }
-
-    /// Whether an entry of this message is queued or in flight.
-    #[must_use]
-    pub fn contains(&self, id: MessageId) -> bool {
-        self.inflight.iter().any(|(_, inflight)| inflight.entry.message.id == id)
-            || self.older.iter().chain(&self.queue).any(|entry| entry.message.id == id)
-    }
-
-    /// Drops queued entries that have expired at `wall`.
-    pub fn remove_expired(&mut self, wall: UnixMillis) -> Vec<Entry> {
-        let mut expired = Vec::new();
-        for lane in [&mut self.older, &mut self.queue] {
-            if lane.iter().any(|entry| entry.message.is_expired(wall)) {
-                let (gone, kept) = lane.drain(..).partition(|entry| entry.message.is_expired(wall));
-                *lane = kept;
-                let gone: VecDeque<Entry> = gone;
-                expired.extend(gone);
-            }
-        }
-        self.bytes -= expired.iter().map(|entry| entry.message.queue_bytes()).sum::<usize>();
-        expired
+        let queued = self.lanes.iter().filter_map(Lane::last_order);
+        queued.chain(self.inflight.last_order()).max()
     }
 
     /// Entries queued or in flight.
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.older.len() + self.queue.len() + self.inflight.len()
+        self.queued + self.inflight.len()
     }
 
     /// Entries in flight.
@@ -552,12 +498,13 @@ impl Outbound {
     /// Panics if a documented relation between the fields does not hold.
     pub fn check_invariants(&self) {
         self.inflight.check_invariants();
-        let queued = self.older.iter().chain(&self.queue);
+        self.lanes.iter().for_each(Lane::check_invariants);
         let inflight = self.inflight.iter().map(|(_, inflight)| &inflight.entry);
-        let bytes = queued.chain(inflight);
-        assert_eq!(self.bytes, bytes.map(|entry| entry.message.queue_bytes()).sum::<usize>());
-        assert!(self.older.iter().is_sorted_by_key(|entry| entry.order));
-        assert!(self.queue.iter().is_sorted_by_key(|entry| entry.order));
+        let inflight = inflight.map(|entry| entry.message.queue_bytes()).sum::<usize>();
+        assert_eq!(self.bytes, inflight + self.lanes.iter().map(Lane::bytes).sum::<usize>());
+        assert_eq!(self.queued, self.lanes.iter().map(Lane::len).sum::<usize>());
+        assert!(self.lanes.iter().is_sorted_by_key(|lane| (lane.class, lane.lane)));
+        assert!(!self.recalled || self.lanes.iter().all(|lane| lane.away_len() == 0));
     }
 
     fn settle(&mut self, id: PacketId) -> Option<Entry> {
@@ -581,10 +528,15 @@ impl Outbound {
     }
 }
 
+mod away;
 mod held;
+mod lane;
+mod moved;
 mod streams;
 
-pub use held::Held;
+pub use self::away::Wanted;
+pub use self::held::Held;
+pub use self::streams::Place;
 
 #[cfg(test)]
 pub(super) mod tests;

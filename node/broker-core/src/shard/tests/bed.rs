@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use verge_model::{Class, ClientKey, Hlc, MessageId, Millis, NodeId, NodeKey, Now, UnixMillis};
-use verge_mqtt_proto::message::{Message, StoredReferences};
+use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::Held;
 use verge_mqtt_proto::{KeptProperties, QoS, TopicName};
 use verge_storage::memory::{Crash, MemoryDisk};
@@ -111,7 +111,6 @@ impl Bed {
         let shared = Arc::new(shared.with_store(Arc::clone(&reads) as Arc<dyn Store>));
         let restored = restore::load(&*store, &shared, shards).unwrap();
         assert_eq!(restored.damaged, 0);
-        store.commit(&[restored.cleanup], true).unwrap();
         let config = |index| ShardConfig {
             terms: terms.clone(),
             ..config(&id, ShardIndex(index), shards, mesh)
@@ -260,7 +259,7 @@ impl Bed {
             class: Class::Control,
             properties: KeptProperties::default(),
             payload: Bytes::from_static(payload.as_bytes()),
-            stored: StoredReferences::default(),
+            row: None,
         };
         let row = self.shared.next_message_id();
         let message = message_from_afar(message_to_record(&message), row).unwrap();

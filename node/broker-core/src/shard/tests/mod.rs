@@ -14,6 +14,7 @@ mod streams;
 
 mod alias;
 mod authenticate;
+mod away;
 mod bridge;
 mod connack;
 mod connect;

@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use verge_model::Class;
 
-use super::{Entry, Outbound};
+use super::{Inflight, Outbound};
 
 /// Messages queued or in flight, by class in the order of [`Class::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,11 +52,10 @@ impl Outbound {
     #[must_use]
     pub fn held(&self) -> Held {
         let mut held = Held::default();
-        let mut count = |entry: &Entry| {
+        for (_, Inflight { entry, .. }) in self.inflight.iter() {
             held.add(entry.message.class, 1, entry.message.queue_bytes());
-        };
-        self.inflight.iter().for_each(|(_, inflight)| count(&inflight.entry));
-        self.older.iter().chain(&self.queue).for_each(count);
+        }
+        self.lanes.iter().for_each(|lane| held.add(lane.class, lane.len(), lane.bytes()));
         held
     }
 }

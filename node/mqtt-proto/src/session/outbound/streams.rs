@@ -10,6 +10,13 @@ use super::{Entry, Hold, Inflight, InflightState, Outbound, StreamTag};
 /// wait: a stream so far behind is about to be reset.
 const LOOK_AHEAD_MAX: usize = 1_024;
 
+/// Where an entry waits, until the queue changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    lane: usize,
+    at: usize,
+}
+
 impl Outbound {
     /// Whether something in flight was not sent on the present connection; it goes first.
     #[must_use]
@@ -17,32 +24,44 @@ impl Outbound {
         self.inflight.has_unsent()
     }
 
-    /// The place of the first entry that waits to be sent, and for which `ready` holds.
-    pub fn find_ready(&self, ready: impl FnMut(&Entry) -> bool) -> Option<usize> {
-        let lane = match (self.older.is_empty(), self.held) {
-            (_, Hold::All) | (true, Hold::Own) => return None,
-            (false, Hold::Own | Hold::None) => &self.older,
-            (true, Hold::None) => &self.queue,
-        };
-        lane.iter().take(LOOK_AHEAD_MAX).position(ready)
+    /// The place of the first entry in memory that waits to be sent, and for which `ready` holds.
+    pub fn find_ready(&self, mut ready: impl FnMut(&Entry) -> bool) -> Option<Place> {
+        let mut left = LOOK_AHEAD_MAX;
+        for (lane, of) in self.lanes.iter().enumerate() {
+            if of.is_empty() || (self.held == Hold::Own && of.lane != 0) {
+                continue;
+            }
+            if self.held == Hold::All || of.is_first_away() {
+                return None;
+            }
+            if let Some(at) = of.near.iter().take(left).position(&mut ready) {
+                return Some(Place { lane, at });
+            }
+            left = left.saturating_sub(of.near.len());
+            // What only the store has of this lane comes before what others have of its topics.
+            if of.away_len() > 0 || left == 0 {
+                return None;
+            }
+        }
+        None
     }
 
     /// The entry at a place that was just found.
     #[must_use]
-    pub fn at(&self, place: usize) -> Option<&Entry> {
-        if self.older.is_empty() { self.queue.get(place) } else { self.older.get(place) }
+    pub fn at(&self, place: Place) -> Option<&Entry> {
+        self.lanes.get(place.lane)?.near.get(place.at)
     }
 
     /// Gives the entry at a place that was just found a packet id; `None` if the client's Receive
     /// Maximum does not allow it now.
-    pub fn assign_at(&mut self, place: usize) -> Option<PacketId> {
+    pub fn assign_at(&mut self, place: Place) -> Option<PacketId> {
         if self.outstanding >= self.receive_maximum {
             return None;
         }
         self.at(place)?;
         let id = self.ids.allocate(|id| self.inflight.contains(id))?;
-        let lane = if self.older.is_empty() { &mut self.queue } else { &mut self.older };
-        let entry = lane.remove(place)?;
+        let entry = self.lanes[place.lane].remove(place.at)?;
+        self.queued -= 1;
         let state = InflightState::Published;
         self.inflight.insert(id, Inflight { entry, state, sent: true, dup: false });
         self.outstanding += 1;
@@ -50,9 +69,9 @@ impl Outbound {
     }
 
     /// Removes the entry at a place that was just found without sending it.
-    pub fn drop_at(&mut self, place: usize) -> Option<Entry> {
-        let lane = if self.older.is_empty() { &mut self.queue } else { &mut self.older };
-        let entry = lane.remove(place)?;
+    pub fn drop_at(&mut self, place: Place) -> Option<Entry> {
+        let entry = self.lanes.get_mut(place.lane)?.remove(place.at)?;
+        self.queued -= 1;
         self.bytes -= entry.message.queue_bytes();
         Some(entry)
     }
@@ -66,18 +85,8 @@ impl Outbound {
         for (id, state) in ids {
             removed.extend(self.settle(id).map(|entry| (entry, Some((id, state)))));
         }
-        for lane in [&mut self.older, &mut self.queue] {
-            if lane.iter().any(|entry| entry.tag == tag) {
-                for entry in std::mem::take(lane) {
-                    if entry.tag == tag {
-                        self.bytes -= entry.message.queue_bytes();
-                        removed.push((entry, None));
-                    } else {
-                        lane.push_back(entry);
-                    }
-                }
-            }
-        }
+        let queued = self.take_where(|entry| entry.tag == tag);
+        removed.extend(queued.into_iter().map(|entry| (entry, None)));
         removed
     }
 
@@ -92,10 +101,9 @@ impl Outbound {
         self.receive_maximum
     }
 
-    /// The tags of everything owed.
+    /// The tags of everything owed that is in memory; what is not is the control stream's.
     pub fn tags(&self) -> impl Iterator<Item = StreamTag> {
-        let queued = self.older.iter().chain(&self.queue).map(|entry| entry.tag);
-        queued.chain(self.tags_in_flight())
+        self.near().map(|entry| entry.tag).chain(self.tags_in_flight())
     }
 }
 

@@ -41,21 +41,21 @@ fn what_is_ready_passes_what_is_not_and_keeps_its_order() {
 fn the_receive_maximum_holds_whatever_the_stream() {
     let mut outbound = queue(&[4, 0, 4]);
     outbound.connected(2);
-    assert!(outbound.assign_at(1).is_some());
-    assert!(outbound.assign_at(0).is_some());
-    assert_eq!(outbound.assign_at(0), None);
+    assert!(outbound.assign_at(at(1)).is_some());
+    assert!(outbound.assign_at(at(0)).is_some());
+    assert_eq!(outbound.assign_at(at(0)), None);
 }
 
 #[test]
 fn a_stream_that_is_over_leaves_nothing_and_gives_back_its_share() {
     let mut outbound = queue(&[4, 0, 4, 8]);
     outbound.connected(1);
-    let id = outbound.assign_at(0).unwrap();
+    let id = outbound.assign_at(at(0)).unwrap();
     let removed = outbound.remove_of(StreamTag(4));
     assert_eq!(seqs(&removed), [1, 3]);
     assert_eq!(removed[0].1, Some((id, InflightState::Published)));
     assert_eq!(outbound.tags().collect::<Vec<_>>(), [StreamTag(0), StreamTag(8)]);
-    assert!(outbound.assign_at(0).is_some());
+    assert!(outbound.assign_at(at(0)).is_some());
     outbound.check_invariants();
 }
 
@@ -73,7 +73,11 @@ fn what_is_held_back_is_not_ready() {
     outbound.hold(Hold::Own);
     assert_eq!(outbound.find_ready(|_| true), None);
     outbound.push(entry(0, 1, QoS::AtLeastOnce));
-    assert_eq!(outbound.find_ready(|_| true), Some(0));
+    assert_eq!(outbound.find_ready(|_| true), Some(at(0)));
     outbound.hold(Hold::All);
     assert_eq!(outbound.find_ready(|_| true), None);
+}
+
+fn at(at: usize) -> Place {
+    Place { lane: 0, at }
 }

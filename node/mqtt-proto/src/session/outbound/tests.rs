@@ -1,10 +1,9 @@
 //! What is owed goes out in order, within bounds, and again after a new connection.
 
 use bytes::Bytes;
-use verge_model::{Class, Hlc, NodeKey};
+use verge_model::{Class, Hlc, MessageId, NodeKey};
 
 use super::*;
-use crate::message::StoredReferences;
 use crate::packet::publish::KeptProperties;
 use crate::topic::name::TopicName;
 
@@ -143,7 +142,7 @@ pub(in crate::session) fn entry(lane: u8, seq: u64, qos: QoS) -> Entry {
         class: Class::Telemetry,
         properties: KeptProperties::default(),
         payload: Bytes::new(),
-        stored: StoredReferences::default(),
+        row: None,
     };
     Entry {
         order: OrderKey { lane, seq },
@@ -152,7 +151,8 @@ pub(in crate::session) fn entry(lane: u8, seq: u64, qos: QoS) -> Entry {
         retain: false,
         subscription_ids: SmallVec::new(),
         tag: StreamTag::CONTROL,
-        stored: true,
+        stored: Stored::Nowhere,
+        marked: false,
         share: None,
     }
 }
