@@ -49,7 +49,6 @@ pub struct NodeShared {
     pub extensions: Extensions,
     /// How the store is.
     pub storage: Arc<Health>,
-    store: StoreRef,
     /// Nodes that keep retained messages with us. A lock because it changes with membership only
     /// and is read by PUBLISH with RETAIN only.
     peers: RwLock<Arc<[NodeKey]>>,

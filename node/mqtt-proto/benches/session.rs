@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use verge_model::{Class, Hlc, MessageId, NodeKey};
 use verge_mqtt_proto::message::Message;
 use verge_mqtt_proto::session::{
-    Entry, OrderKey, Outbound, OutboundLimits, Received, Step, StreamTag,
+    Entry, OrderKey, Outbound, OutboundLimits, Received, Step, Stored, StreamTag,
 };
 use verge_mqtt_proto::{KeptProperties, QoS, TopicName};
 

@@ -151,7 +151,7 @@ fn answer(admin: &Admin) -> Result<StorageAnswer, StoreError> {
     let (logs, in_logs) = logs(&*admin.store, &admin.mesh.load(), clock::wall())?;
     // Names of messages grow with time within a life of their node: the first is among the oldest.
     let owed = admin.store.messages().next().and_then(Result::ok);
-    let owed = owed.map(|(_, record)| record.stamp.wall());
+    let owed = owed.map(|(_, stored)| stored.message.stamp.wall());
     let oldest = [in_logs, owed].into_iter().flatten().min();
     let on_disk = disk.wal_bytes + disk.flushed_bytes + disk.compaction_written_bytes;
     Ok(StorageAnswer {

@@ -105,6 +105,10 @@ impl WriteSink for Touched {
         self.keys.push((family, KeyBuf::from_slice(key)));
     }
 
+    fn release(&mut self, key: &[u8], _count: u32) {
+        self.delete(Family::Message, key);
+    }
+
     fn delete_range(&mut self, family: Family, range: &KeyRange) {
         self.ranges.push((family, range.clone()));
     }

@@ -45,6 +45,7 @@ fn settles(op: &Op) -> bool {
         Op::Delete { family, .. } => {
             matches!(family, Family::Queue | Family::Message | Family::Inflight)
         }
+        Op::Release { .. } => true,
         Op::Put { .. } | Op::DeletePrefix { .. } | Op::Append { .. } | Op::Trim { .. } => false,
     }
 }

@@ -223,8 +223,11 @@ pub(super) fn references(place: &mut dyn Place) {
             stored.references
         })
     };
-    let all = |store: &dyn Store| store.messages().map(|row| row.unwrap().0.0.seq).collect();
-    let store = &*open(place);
+    let all = |store: &dyn Store| -> Vec<u64> {
+        store.messages().map(|row| row.expect("it can be read").0.0.seq).collect()
+    };
+    let before = open(place);
+    let store = &*before;
     commit(store, |batch| {
         batch.put_message(id(1), 3, &message.view());
         batch.put_message(id(2), 2, &message.view());
@@ -239,16 +242,15 @@ pub(super) fn references(place: &mut dyn Place) {
         assert_eq!(batch.len(), 2, "releases of one message are one write");
     });
     assert_eq!([1, 2, 3, 9].map(|seq| left(store, seq)), [Some(1), Some(1), None, None]);
-    let rows: Vec<u64> = all(store);
-    assert_eq!(rows, [1, 2]);
+    assert_eq!(all(store), [1, 2]);
+    drop(before);
     let store = &*open(place);
     assert_eq!([1, 2, 3, 9].map(|seq| left(store, seq)), [Some(1), Some(1), None, None]);
     commit(store, |batch| {
         batch.release_message(id(1));
         batch.release_message(id(2));
     });
-    let rows: Vec<u64> = all(store);
-    assert!(rows.is_empty());
+    assert!(all(store).is_empty());
 }
 
 pub(super) fn whole_groups(place: &mut dyn Place) {

@@ -16,6 +16,7 @@
 //! versions are read ([`Record::decode_old`](crate::Record::decode_old)). Steps are for what is
 //! found by its key, or counted over many rows.
 
+mod messages;
 mod rewrite;
 mod sessions;
 
@@ -49,7 +50,10 @@ pub struct Part {
 }
 
 /// Every step, in order, from format 1 to [`FORMAT`].
-pub const STEPS: &[Step] = &[Step { to: 2, parts: &[sessions::LED_TO, sessions::WHOSE] }];
+pub const STEPS: &[Step] = &[Step {
+    to: 2,
+    parts: &[sessions::LED_TO, sessions::WHOSE, messages::COUNTED, messages::PACKET_IDS],
+}];
 
 const _: () = assert!(FORMAT as usize == 1 + STEPS.len(), "each format has the step that makes it");
 

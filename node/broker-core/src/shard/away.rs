@@ -21,6 +21,7 @@ use verge_storage::{Family, Key as _, Store, StoreError, StoreRows as _};
 use super::api::SessionNo;
 use super::redeliver::share_of;
 use super::{Shard, Timer};
+use crate::drops::Dropped;
 use crate::ledger::{DropReason, Settled};
 use crate::record::{BadRecord, message_from_afar, message_from_record};
 
@@ -165,8 +166,17 @@ impl Shard {
             "a queued message is lost: its row is damaged"
         );
         session.outbound.lose(wanted.class, order);
-        let settled = Settled::Dropped(DropReason::Damaged);
-        self.tally.settled(settled, wanted.class, &self.shared.ledger);
+        let dropped = DropReason::Damaged;
+        self.shared.ledger.settle(Settled::Dropped(dropped), wanted.class, 1);
+        let client_id = &session.client.client_id;
+        // What it was about is lost with it.
+        self.shared.drops.note(
+            Dropped::Debt(dropped),
+            wanted.class,
+            client_id,
+            "",
+            QoS::AtLeastOnce,
+        );
         let key = QueueKey { session_no: no.0, lane: order.lane, seq: order.seq };
         self.turn.batch.delete_queue(key);
     }
@@ -252,9 +262,9 @@ pub(super) fn stored_entry<S: Store + ?Sized>(
             (Arc::new(message), Stored::Whole)
         }
         Held::Row { row, .. } => {
-            let found = store.message(row).map_err(|error| match error {
-                StoreError::Corrupt { .. } => Unreadable::Row(error),
-                error => Unreadable::Store(error),
+            let found = store.message(row).map_err(|error| {
+                let damaged = matches!(error, StoreError::Corrupt { .. });
+                if damaged { Unreadable::Row(error) } else { Unreadable::Store(error) }
             })?;
             let found = found.ok_or(Unreadable::Missing)?;
             let message = message_from_afar(found.message, row).map_err(Unreadable::Message)?;

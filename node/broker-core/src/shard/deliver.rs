@@ -37,7 +37,10 @@ impl Shard {
     /// Takes on one debt.
     pub(super) fn take_delivery(&mut self, delivery: Delivery, now: Now) {
         let no = delivery.session;
-        if delivery.stored && !self.sessions.contains_key(&no) && !self.wakes_for(no, now) {
+        if delivery.stored.is_stored()
+            && !self.sessions.contains_key(&no)
+            && !self.wakes_for(no, now)
+        {
             return;
         }
         let Some(session) = self.sessions.get_mut(&no) else {

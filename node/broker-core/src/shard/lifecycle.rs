@@ -148,10 +148,10 @@ impl Shard {
                 self.publish_will(publisher, &will, now);
             }
         }
-        let (mut left, unread) = session.outbound.drain();
-        for (class, count) in unread {
+        for (class, count) in session.outbound.away() {
             self.shared.ledger.settle(settled, class, count as u64);
         }
+        let mut left = session.outbound.drain();
         // A sealed log may have been read by the next owner.
         if !session.is_sealed() {
             left = self.redeliver(no, left, false, now);

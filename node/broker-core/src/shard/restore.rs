@@ -19,7 +19,7 @@ use verge_mqtt_proto::TopicFilter;
 use verge_mqtt_proto::session::StreamTag;
 use verge_storage::key::{SubscriptionKey, TimerKey};
 use verge_storage::record::SubscriptionRecord;
-use verge_storage::{Batch, Family, KeyRange, Store, StoreError, StoreRows};
+use verge_storage::{Family, KeyRange, Store, StoreError, StoreRows};
 
 use super::Shard;
 use super::api::{SessionNo, ShardIndex};
@@ -244,7 +244,7 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
-    use verge_storage::MemoryStore;
+    use verge_storage::{Batch, MemoryStore};
 
     use super::*;
 

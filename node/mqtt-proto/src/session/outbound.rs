@@ -20,7 +20,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use verge_model::{Class, Epoch};
+use verge_model::Epoch;
 
 use self::lane::Lane;
 use super::inflight::InflightList;
@@ -430,25 +430,18 @@ impl Outbound {
         self.settle_if(id, |inflight| inflight.state == InflightState::Released)
     }
 
-    /// Removes everything, in order: in flight with packet id and state, then queued. Also how many
-    /// entries only the store has, and still has, by class.
-    pub fn drain(
-        &mut self,
-    ) -> (Vec<(Entry, Option<(PacketId, InflightState)>)>, Vec<(Class, usize)>) {
+    /// Removes everything; what is in memory comes in order: in flight with packet id and state, then
+    /// queued.
+    pub fn drain(&mut self) -> Vec<(Entry, Option<(PacketId, InflightState)>)> {
         let mut all = Vec::with_capacity(self.len());
         for (id, inflight) in self.inflight.drain() {
             all.push((inflight.entry, Some((id, inflight.state))));
         }
-        let mut away = Vec::new();
         for lane in &mut self.lanes {
-            let (near, left) = lane.clear();
-            all.extend(near.into_iter().map(|entry| (entry, None)));
-            if left > 0 {
-                away.push((lane.class, left));
-            }
+            all.extend(lane.clear().into_iter().map(|entry| (entry, None)));
         }
         (self.outstanding, self.bytes, self.queued) = (0, 0, 0);
-        (all, away)
+        all
     }
 
     /// Whether some entry has this place in the order.

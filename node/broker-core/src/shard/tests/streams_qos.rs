@@ -32,7 +32,7 @@ fn one_id_may_be_under_way_on_several_streams() {
     bed.send_on(one, car.ack(Pubrel, 5));
     bed.send_on(one, car.ack(Pubrel, 5));
     bed.send_on(one, car.publish(post("cam", "more").q2(5)));
-    assert_eq!(bed.held(), 4);
+    assert_eq!(bed.rows().0, 4);
     bed.send(car, car.ack(Pubrel, 5));
     bed.send_on(two, car.ack(Pubrel, 5));
     bed.expect(car, &["pubrec 5", "pubcomp 5"]);
@@ -57,7 +57,7 @@ fn a_repetition_after_a_restart_is_answered_and_not_routed_again() {
     bed.send(car, car.ack(Pubrel, 7));
     let unknown = "pubcomp 7 Packet Identifier not found";
     bed.expect(car, &["connack present=1", "pubrec 5", "pubcomp 5", "pubcomp 6", unknown]);
-    assert_eq!(bed.held(), 3);
+    assert_eq!(bed.rows().0, 3);
     // Released for good: the next life knows nothing of them.
     let mut bed = bed.crash();
     let car = bed.connect(&v5("car").persistent());

@@ -74,6 +74,11 @@ impl Outbound {
         self.lanes.iter_mut().for_each(Lane::put_away);
     }
 
+    /// How many entries of each class only the store has.
+    pub fn away(&self) -> impl Iterator<Item = (Class, usize)> {
+        self.lanes.iter().map(|lane| (lane.class, lane.away_len())).filter(|(_, count)| *count > 0)
+    }
+
     /// Whether all entries are in memory.
     #[must_use]
     pub fn is_recalled(&self) -> bool {
@@ -108,7 +113,7 @@ impl Outbound {
             return None;
         }
         let own_is_held = self.held == Hold::Own;
-        self.lanes.iter().position(|lane| !lane.is_empty() && !(own_is_held && lane.lane != 0))
+        self.lanes.iter().position(|lane| !(lane.is_empty() || own_is_held && lane.lane != 0))
     }
 
     pub(super) fn lane_of(&mut self, entry: &Entry) -> &mut Lane {

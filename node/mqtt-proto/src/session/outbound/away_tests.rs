@@ -134,7 +134,8 @@ fn what_is_put_away_is_drained_as_a_number_unless_it_was_recalled() {
     outbound.enqueue(of(Class::Telemetry, 1, 5)).unwrap();
     assert_eq!(outbound.near().count(), 4, "what is looked at stays");
     outbound.put_away();
-    let (left, away) = outbound.drain();
+    let away: Vec<_> = outbound.away().collect();
+    let left = outbound.drain();
     let left: Vec<_> = left.iter().map(|(_, state)| state.map(|(id, _)| id)).collect();
     assert_eq!((left, away), (vec![PacketId::new(1)], vec![(Class::Telemetry, 4)]));
     outbound.check_invariants();

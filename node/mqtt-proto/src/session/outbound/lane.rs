@@ -188,12 +188,9 @@ impl Lane {
         Some(OrderKey { lane: self.lane, seq })
     }
 
-    /// Removes everything: the entries in memory, and how many only the store has.
-    pub(super) fn clear(&mut self) -> (VecDeque<Entry>, usize) {
-        let away = self.away.len();
-        let near = std::mem::take(&mut self.near);
-        *self = Self::new(self.class, self.lane);
-        (near, away)
+    /// Removes everything; what is in memory comes in order.
+    pub(super) fn clear(&mut self) -> VecDeque<Entry> {
+        std::mem::replace(self, Self::new(self.class, self.lane)).near
     }
 
     pub(super) fn check_invariants(&self) {
