@@ -181,3 +181,31 @@ fn topics_are_counted_for_who_asks() {
     assert_eq!(node.send("DELETE", "/api/v1/topic-metrics/a%2Fb", &nothing), 404);
     assert_eq!(node.status("/api/v1/topic-metrics/a%2Fb"), Some(404));
 }
+
+#[test]
+fn what_is_promised_follows_whose_session_it_is() {
+    let site = Site::new();
+    let mqtt = crate::ports::free();
+    let toml = format!(
+        "[[listeners]]\nurl = \"tcp://{mqtt}\"\n\
+         [[sessions]]\nclients = \"light-*\"\npromise = \"synced\"\n"
+    );
+    let node = site.configured("promising", mqtt, &toml).started();
+    let mut owed = Client::v5("owed");
+    owed.connect(mqtt);
+    owed.subscribe("p", QoS::AtLeastOnce);
+    owed.disconnect();
+    let fsyncs = || node.metric("verge_storage_fsyncs_total", "");
+    let published = |name: &str| {
+        let mut client = Client::v5(name);
+        client.connect(mqtt);
+        let before = fsyncs();
+        for number in 1..=5 {
+            client.publish("p", &number.to_string(), QoS::AtLeastOnce);
+            client.settle();
+        }
+        fsyncs() - before
+    };
+    assert_eq!(published("camera-1"), 0, "buffered, as the node's storage");
+    assert_eq!(published("light-1"), 5, "each acknowledgement waits for the disk");
+}

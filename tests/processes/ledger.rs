@@ -114,7 +114,8 @@ fn drops_are_told_by_reason_and_class() {
     let mqtt = crate::ports::free();
     let toml = format!(
         "[[listeners]]\nurl = \"tcp://{mqtt}\"\n[queue]\nmessages_max = 5\n\
-         [[topics]]\nfilter = \"warn/#\"\nclass = \"safety\"\n"
+         [[topics]]\nfilter = \"warn/#\"\nclass = \"safety\"\n\
+         [events]\non = [\"dropped\"]\n"
     );
     let node = site.configured("drops", mqtt, &toml).started();
     let mut witness = Client::v5("witness");

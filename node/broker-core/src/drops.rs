@@ -1,4 +1,6 @@
-//! Drops are told: what was dropped since the last time, by reason and class, with one example.
+//! Drops are told: what was dropped since the last time, by reason and class; with one example, if
+//! that is asked for ([`EventKind::Dropped`](crate::extension::EventKind)): ClientIds identify
+//! vehicles.
 //!
 //! Counts are those of the books and the counters, so that no drop is left out of them. Who tells
 //! them does so once a second at most for each reason and class, whatever is dropped meanwhile; the

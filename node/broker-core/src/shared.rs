@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use verge_model::{ClientKey, Hlc, Incarnation, MessageId, NodeKey, UnixMillis};
+use verge_model::{Class, ClientKey, Hlc, Incarnation, MessageId, NodeKey, UnixMillis};
 use verge_mqtt_proto::QoS;
 use verge_mqtt_proto::message::Message;
 use verge_storage::{Health, MemoryStore, Store};
 
 use crate::drops::{DropExamples, Dropped};
-use crate::extension::Extensions;
+use crate::extension::{EventKind, Extensions};
 use crate::ledger::{Counters, Ledger, Settled};
 use crate::parked::ParkedCounts;
 use crate::retained::{Retained, RetainedLimits};
@@ -142,8 +142,22 @@ impl NodeShared {
     /// Takes note of a message that a client does without; it is counted elsewhere.
     pub(crate) fn note_dropped(&self, dropped: Dropped, client: &ClientKey, message: &Message) {
         let topic = message.topic.as_str();
-        self.drops.note(dropped, message.class, &client.client_id, topic, message.qos);
+        self.note_example(dropped, message.class, client, topic, message.qos);
         self.note_unwanted(message);
+    }
+
+    /// Keeps who did without what as an example, if such is told.
+    pub(crate) fn note_example(
+        &self,
+        dropped: Dropped,
+        class: Class,
+        client: &ClientKey,
+        topic: &str,
+        qos: QoS,
+    ) {
+        if self.extensions.events.is_on(EventKind::Dropped) {
+            self.drops.note(dropped, class, &client.client_id, topic, qos);
+        }
     }
 
     /// Counts a message that a session, or everyone, does without, if its topic is counted.

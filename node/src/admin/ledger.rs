@@ -15,7 +15,7 @@ use verge_broker_core::rule::UPLINK_STREAM;
 use verge_broker_core::shard::api::{Answer, HolderView, Query};
 use verge_model::{Class, NodeKey};
 use verge_mqtt_proto::session::Held;
-use verge_storage::{LogBounds, LogKey};
+use verge_storage::{Family, LogBounds, LogKey};
 
 use super::page::ApiError;
 use super::{Admin, Shared, ledger_mesh};
@@ -154,6 +154,9 @@ pub struct WaitingAnswer {
     pub delayed_bytes: u64,
     /// In logs of sessions that other nodes have taken over and pull.
     pub in_transit_messages: u64,
+    /// In queues that were stored by an earlier life of the node and were not read yet, about: they
+    /// are recovered when their session is touched.
+    pub unread_messages_about: u64,
 }
 
 /// A forward log.
@@ -236,6 +239,7 @@ struct Facts<'a> {
     off_by: i64,
     logs: Vec<(LogKey, LogBounds)>,
     delayed: (u64, u64),
+    queue_rows: u64,
     mesh: &'a MeshView,
 }
 
@@ -268,6 +272,7 @@ impl Facts<'_> {
                 messages,
             })
             .collect();
+        let unread = self.queue_rows.saturating_sub(self.held.total());
         let sealed = self.holders.iter().filter(|holder| holder.moves_to.is_some());
         let in_transit_messages = sealed.map(|holder| holder.held.total()).sum();
         let name_of = |node: NodeKey| self.mesh.name_of(node);
@@ -297,6 +302,7 @@ impl Facts<'_> {
                 delayed_messages: self.delayed.0,
                 delayed_bytes: self.delayed.1,
                 in_transit_messages,
+                unread_messages_about: unread,
             },
             uplink: UplinkAnswer {
                 selected: outbox.next - 1,
@@ -335,6 +341,8 @@ impl Admin {
         let logs = self.store.logs().map_err(failed)?;
         let bounds = |log| Ok((log, self.store.log_bounds(log)?));
         let logs = logs.into_iter().map(bounds).collect::<Result<_, _>>().map_err(failed)?;
+        let sizes = self.store.sizes().map_err(failed)?;
+        let queue = sizes.into_iter().find(|size| size.family == Family::Queue);
         let facts = Facts {
             node_id: &self.node.node_id,
             books,
@@ -343,6 +351,7 @@ impl Admin {
             off_by: self.off_by(),
             logs,
             delayed: self.shared.extensions.delayed.waiting(),
+            queue_rows: queue.map_or(0, |size| size.rows),
             mesh: &self.mesh.load(),
         };
         Ok(facts.answer())
@@ -413,6 +422,7 @@ mod tests {
                 (uplink, LogBounds { first: 4, next: 11 }),
             ],
             delayed: (1, 20),
+            queue_rows: 9,
             mesh: &MeshView::default(),
         };
         let answer = facts.answer();
@@ -429,6 +439,7 @@ mod tests {
         let numbers = ["forward_messages", "uplink_messages", "delayed_messages", "delayed_bytes"];
         assert_eq!(numbers.map(|name| waiting[name].as_u64().unwrap()), [2, 7, 1, 20]);
         assert_eq!(waiting["in_transit_messages"], 4);
+        assert_eq!(waiting["unread_messages_about"], 7);
         let first = |list: &str| json["holders"][list][0]["client"].clone();
         assert_eq!(
             (first("by_messages"), first("by_bytes")),

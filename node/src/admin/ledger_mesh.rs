@@ -165,6 +165,7 @@ fn added(mut answers: Vec<LedgerAnswer>) -> MeshLedgerAnswer {
         mine.delayed_messages += others.delayed_messages;
         mine.delayed_bytes += others.delayed_bytes;
         mine.in_transit_messages += others.in_transit_messages;
+        mine.unread_messages_about += others.unread_messages_about;
         for holder in answer.holders.by_messages.into_iter().chain(answer.holders.by_bytes) {
             if !holders.contains(&holder) {
                 holders.push(holder);

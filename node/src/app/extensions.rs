@@ -4,7 +4,9 @@ use verge_broker_core::extension::{DelayedBounds, EventSettings, Extensions, Top
 use verge_broker_core::router::{GroupStrategy, SharedSettings};
 
 use crate::clock;
-use crate::config::extensions::{auto_subscriptions, counted_topics, events, rewrites};
+use crate::config::extensions::{
+    auto_subscriptions, counted_topics, events, rewrites, session_rules,
+};
 use crate::config::{Config, ConfigError};
 
 /// How shared subscriptions choose.
@@ -33,6 +35,7 @@ pub(super) fn extensions(config: &Config, shards: u16) -> Result<Extensions, Con
     Ok(Extensions {
         rewrites: rewrites(config)?,
         auto_subscribe: auto_subscriptions(config)?,
+        sessions: session_rules(config)?,
         delayed: DelayedBounds::new(config.delayed.messages_max, config.delayed.bytes_max),
         events: EventSettings {
             node: config.node.id.as_str().into(),

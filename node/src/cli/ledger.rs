@@ -62,6 +62,7 @@ pub(super) fn text(answer: &Value) -> String {
         ("uplink", "uplink_messages"),
         ("delayed", "delayed_messages"),
         ("in_transit", "in_transit_messages"),
+        ("unread_about", "unread_messages_about"),
     ];
     let lines = lines.map(|(name, at)| format!("waiting.{name}  {}\n", cell(&waiting[at])));
     let _ = write!(out, "\n{}", lines.concat());

@@ -3,13 +3,17 @@
 use serde::{Deserialize, Serialize};
 use verge_broker_core::extension::auto_subscribe::AUTO_SUBSCRIPTIONS_MAX;
 use verge_broker_core::extension::events::EventKind;
+use verge_broker_core::extension::session_rule::SESSION_RULES_MAX;
 use verge_broker_core::extension::template::Facts;
 use verge_broker_core::extension::topic_metrics::TOPIC_METRICS_MAX;
-use verge_broker_core::extension::{AutoSubscription, RewriteAction, RewriteRule, Rewrites};
+use verge_broker_core::extension::{
+    AutoSubscription, RewriteAction, RewriteRule, Rewrites, SessionRule, SessionRules,
+};
 use verge_broker_core::router::strategy::GROUP_STRATEGIES_MAX;
 use verge_broker_core::router::{Redeliver, ShareStrategy};
 use verge_mqtt_proto::session::Subscription;
 use verge_mqtt_proto::{QoS, RetainHandling, TopicFilter, TopicName};
+use verge_storage::Promise;
 
 use super::check::wrong;
 use super::error::ConfigError;
@@ -32,6 +36,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         }
     }
     rewrites(config)?;
+    session_rules(config)?;
     auto_subscriptions(config)?;
     events(config)?;
     counted_topics(config)?;
@@ -84,6 +89,30 @@ pub(crate) fn counted_topics(config: &Config) -> Result<Vec<TopicName>, ConfigEr
         })
     };
     topics.iter().map(topic).collect()
+}
+
+/// What is promised, by whose session it is.
+pub(crate) fn session_rules(config: &Config) -> Result<SessionRules, ConfigError> {
+    let list = &config.sessions;
+    if list.len() > SESSION_RULES_MAX {
+        let count = list.len();
+        let text = format!("sessions: {count}, at most {SESSION_RULES_MAX}");
+        return Err(ConfigError::Conflict(text));
+    }
+    let rule = |section: &SessionRuleSection| {
+        let promise = section.promise.0;
+        if section.clients.is_none() && section.users.is_none() {
+            let text = format!("sessions: promise \"{promise}\": clients or users are missing");
+            return Err(ConfigError::Conflict(text));
+        }
+        let pattern = |text: &Option<String>| text.as_deref().map(Into::into);
+        Ok(SessionRule {
+            clients: pattern(&section.clients),
+            users: pattern(&section.users),
+            promise,
+        })
+    };
+    list.iter().map(rule).collect::<Result<_, _>>().map(SessionRules)
 }
 
 /// What every client is subscribed to.
@@ -215,6 +244,20 @@ pub struct AutoSubscribeSection {
     pub retain_handling: u8,
 }
 
+/// `[[sessions]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRuleSection {
+    /// Pattern of ClientIds; `None` is any.
+    #[serde(default)]
+    pub clients: Option<String>,
+    /// Pattern of User Names; `None` is any.
+    #[serde(default)]
+    pub users: Option<String>,
+    /// What an acknowledgement of these clients' messages promises.
+    pub promise: Text<Promise>,
+}
+
 /// `[[share_groups]]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -305,6 +348,22 @@ mod tests {
         assert!(said.contains("sys.interval") && said.contains("not a duration"), "{said}");
         let good = ["events.on=connected", "topic_metrics.topics=a/b", "sys.interval=0s"];
         assert_eq!(complaint(&good, &[]), "");
+    }
+
+    #[test]
+    fn promises_of_sessions_are_checked_and_explained() {
+        let with = |rules: serde_json::Value| complaint(&[], &[("sessions", rules)]);
+        assert_eq!(with(json!([{"clients": "car-*", "promise": "synced"}])), "");
+        let said = with(json!([{"promise": "synced"}]));
+        assert_eq!(said, "sessions: promise \"synced\": clients or users are missing");
+        let said = with(json!([{"users": "u", "promise": "soon"}]));
+        assert!(said.contains("sessions") && said.contains("soon"), "{said}");
+        let said = with(vec![json!({"users": "u", "promise": "memory"}); 65].into());
+        assert_eq!(said, "sessions: 65, at most 64");
+        let mut loader = Loader::new();
+        loader.flag("test", "sessions", json!([{"users": "city", "promise": "buffered"}]));
+        let text = explain(&loader.finish(Role::Rsu).unwrap());
+        assert!(text.contains("[[sessions]]") && text.contains("users = \"city\""), "{text}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::error::{ConfigError, Source};
 use super::profile;
 use super::sections::{
     AutoSubscribeSection, CertificateSection, Config, ListenerSection, RewriteSection,
-    ShareGroupSection, TopicSection, list_items,
+    SessionRuleSection, ShareGroupSection, TopicSection, list_items,
 };
 
 /// Largest configuration file that is read.
@@ -212,6 +212,7 @@ fn checked_list(
             "tls.certificates" => {
                 serde_json::from_value::<CertificateSection>(item.clone()).map(drop)
             }
+            "sessions" => serde_json::from_value::<SessionRuleSection>(item.clone()).map(drop),
             "rewrite" => serde_json::from_value::<RewriteSection>(item.clone()).map(drop),
             "auto_subscribe" => {
                 serde_json::from_value::<AutoSubscribeSection>(item.clone()).map(drop)

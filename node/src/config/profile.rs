@@ -87,6 +87,7 @@ pub fn defaults(role: Role, id: NodeId) -> Config {
             strategy: Text(ShareStrategy::LocalFirst),
             redeliver: Redeliver::SessionEnd,
         },
+        sessions: Vec::new(),
         share_groups: Vec::new(),
         delayed: DelayedSection {
             messages_max: pick(10_000, 100_000) as u64,

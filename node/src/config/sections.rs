@@ -14,7 +14,7 @@ use verge_storage_rocksdb::Profile;
 
 pub use super::extensions::{
     AutoSubscribeSection, DelayedSection, EventsSection, RetainedSection, RewriteSection,
-    ShareGroupSection, SharedSection, SysSection, TopicMetricsSection,
+    SessionRuleSection, ShareGroupSection, SharedSection, SysSection, TopicMetricsSection,
 };
 use super::text::{ListenerUrl, Network, Span, SpanOrNever, Text};
 
@@ -38,6 +38,8 @@ pub struct Config {
     pub retained: RetainedSection,
     /// Shared subscriptions.
     pub shared: SharedSection,
+    /// What is promised to sessions by whose they are; the first that matches decides.
+    pub sessions: Vec<SessionRuleSection>,
     /// Groups of shared subscriptions that choose otherwise; the first that names one decides.
     pub share_groups: Vec<ShareGroupSection>,
     /// Messages that are published later.
@@ -459,6 +461,7 @@ pub(super) fn list_items() -> BTreeMap<&'static str, serde_json::Value> {
         "proxy_protocol": false, "proxy_trusted": []});
     let certificate = serde_json::json!({"names": [], "cert": "", "key": ""});
     let topic = serde_json::json!({"filter": "", "class": null, "scope": null, "promise": null});
+    let session = serde_json::json!({"clients": null, "users": null, "promise": ""});
     let group = serde_json::json!({"group": "", "filter": null, "strategy": ""});
     let rewrite = serde_json::json!({"action": "", "filter": "", "regex": "", "destination": ""});
     let auto = serde_json::json!({
@@ -469,6 +472,7 @@ pub(super) fn list_items() -> BTreeMap<&'static str, serde_json::Value> {
         ("listeners", listener),
         ("tls.certificates", certificate),
         ("topics", topic),
+        ("sessions", session),
         ("share_groups", group),
         ("rewrite", rewrite),
         ("auto_subscribe", auto),

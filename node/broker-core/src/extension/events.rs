@@ -17,15 +17,18 @@ pub enum EventKind {
     Subscribed,
     /// A session has a subscription less.
     Unsubscribed,
+    /// A session did not get a message. Not an event of its own: see [`crate::drops`].
+    Dropped,
 }
 
 impl EventKind {
     /// Every event with its name.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 5] = [
         (Self::Connected, "connected"),
         (Self::Disconnected, "disconnected"),
         (Self::Subscribed, "subscribed"),
         (Self::Unsubscribed, "unsubscribed"),
+        (Self::Dropped, "dropped"),
     ];
 
     /// The last level of its topic.

@@ -8,6 +8,7 @@
 //! | [`delayed`] | `$delayed/<seconds>/<topic>`: published later |
 //! | [`events`] | what clients do, as messages |
 //! | [`topic_metrics`] | counts of single topics |
+//! | [`session_rule`] | what is promised, by whose session it is |
 //!
 //! Each costs one branch where it is not used.
 
@@ -17,6 +18,7 @@ pub mod delayed;
 pub mod events;
 pub mod exclusive;
 pub mod rewrite;
+pub mod session_rule;
 pub mod template;
 pub mod topic_metrics;
 
@@ -26,6 +28,7 @@ pub use self::delayed::DelayedBounds;
 pub use self::events::{EventKind, EventSettings};
 pub use self::exclusive::ExclusiveFilters;
 pub use self::rewrite::{RewriteAction, RewriteRule, Rewrites};
+pub use self::session_rule::{SessionRule, SessionRules};
 pub use self::topic_metrics::TopicMetrics;
 
 /// The extensions of a node, shared by its threads.
@@ -43,6 +46,8 @@ pub struct Extensions {
     pub events: EventSettings,
     /// Counts of single topics.
     pub topic_metrics: TopicMetrics,
+    /// What is promised, by whose session it is.
+    pub sessions: SessionRules,
     /// What happened.
     pub counts: ExtensionCounts,
 }
@@ -52,6 +57,7 @@ impl Extensions {
     #[must_use]
     pub fn keep_user(&self) -> bool {
         let rewrites = self.rewrites.of_publish() || self.rewrites.of_subscribe();
-        rewrites || !self.auto_subscribe.is_empty() || !self.events.on.is_empty()
+        let rules = rewrites || self.sessions.of_users();
+        rules || !self.auto_subscribe.is_empty() || !self.events.on.is_empty()
     }
 }

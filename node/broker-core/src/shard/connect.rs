@@ -111,6 +111,7 @@ impl Shard {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.client = Some(client);
         }
+        self.promise_by_rule(id);
         if self.shared.extensions.rewrites.of_publish()
             && let (Some(will), Some(facts)) = (&mut pending.will, self.facts(id))
         {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use verge_mqtt_proto::ConnectionConfig;
 use verge_storage::Promise;
 
-use super::api::{ConnectionInfo, ShardConfig};
+use super::Shard;
+use super::api::{ConnId, ConnectionInfo, ShardConfig};
 
 /// A listener, as its connections know it.
 #[derive(Debug)]
@@ -21,11 +22,34 @@ pub(super) struct Listener {
     pub(super) machine: Arc<ConnectionConfig>,
 }
 
-/// Listeners with connections: as many as are configured, and were before the last reload.
+/// Listeners with connections: as many as are configured, and were before the last reload, each with
+/// the promises that rules give to sessions.
 #[derive(Debug, Default)]
 pub(super) struct Listeners(Vec<Arc<Listener>>);
 
 impl Listeners {
+    /// The same listener, with another promise.
+    pub(super) fn promising(&mut self, of: &Listener, promise: Promise) -> Arc<Listener> {
+        let known = self.0.iter().find(|known| {
+            known.name == of.name
+                && known.promise == promise
+                && known.allow_anonymous == of.allow_anonymous
+                && known.keep_alive_secs_max == of.keep_alive_secs_max
+        });
+        if let Some(known) = known {
+            return Arc::clone(known);
+        }
+        let listener = Arc::new(Listener {
+            name: Arc::clone(&of.name),
+            promise,
+            allow_anonymous: of.allow_anonymous,
+            keep_alive_secs_max: of.keep_alive_secs_max,
+            machine: Arc::clone(&of.machine),
+        });
+        self.0.push(Arc::clone(&listener));
+        listener
+    }
+
     /// The listener a connection came through.
     pub(super) fn of(&mut self, info: &ConnectionInfo, config: &ShardConfig) -> Arc<Listener> {
         let known = self.0.iter().find(|known| {
@@ -61,6 +85,21 @@ impl Listeners {
 /// The smaller of two bounds, of which 0 is none.
 fn stricter(a: u16, b: u16) -> u16 {
     if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
+}
+
+impl Shard {
+    /// Gives a connection whose client is known the promise of its rule, if there is one.
+    pub(super) fn promise_by_rule(&mut self, id: ConnId) {
+        let rules = &self.shared.extensions.sessions;
+        if rules.0.is_empty() {
+            return;
+        }
+        let promise =
+            self.facts(id).and_then(|facts| rules.promise(facts.client_id, facts.username));
+        if let (Some(promise), Some(conn)) = (promise, self.conns.get_mut(&id)) {
+            conn.listener = self.listeners.promising(&conn.listener, promise);
+        }
+    }
 }
 
 #[cfg(test)]

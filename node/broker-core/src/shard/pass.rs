@@ -106,6 +106,6 @@ fn drop_one(
 ) {
     let (class, name) = (topic.rules.class, topic.name.as_str());
     tally.dropped_qos0(reason, class);
-    let client_id = &session.client.client_id;
-    shared.drops.note(Dropped::Qos0(reason), class, client_id, name, QoS::AtMostOnce);
+    let client = &session.client;
+    shared.note_example(Dropped::Qos0(reason), class, client, name, QoS::AtMostOnce);
 }
