@@ -1,7 +1,8 @@
 """Other people's judges against a fresh node, over each transport: judge.py VERGE CACHE [NAME...]
 
 VERGE is the program, CACHE a folder outside the checkout where suites are installed once, by pip,
-npm and cargo. NAMEs choose judges. PAHO_TESTING names a checkout of eclipse/paho.mqtt.testing, which is in no
+npm and cargo. NAMEs choose judges, JUDGE_TRANSPORTS (a/b) transports, JUDGES_AT_ONCE how many of them work at a
+time: they mostly wait. PAHO_TESTING names a checkout of eclipse/paho.mqtt.testing, which is in no
 registry. Prints what failed, and one table; fails if anything failed that waivers.toml does not
 explain.
 """
@@ -15,8 +16,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -102,32 +105,35 @@ class Node:
 
 
 class Cache:
-    """Installed suites."""
+    """Installed suites. Whoever installs one does it alone."""
 
     def __init__(self, path):
+        self.lock = threading.RLock()
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
 
     def once(self, name, make):
         """A folder that is made once; an interrupted making leaves none."""
         place = self.path / name
-        if not place.exists():
-            draft = self.path / f"{name}.draft"
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir()
-            make(draft)
-            draft.rename(place)
+        with self.lock:
+            if not place.exists():
+                draft = self.path / f"{name}.draft"
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.mkdir()
+                make(draft)
+                draft.rename(place)
         return place
 
     def python(self, name, *packages):
         """Python of a virtual environment, which is made in place, since it knows its own path."""
         place = self.path / name
         done = place / "installed"
-        if not done.exists():
-            shutil.rmtree(place, ignore_errors=True)
-            must([sys.executable, "-m", "venv", place])
-            must([place / "bin/python", "-m", "pip", "install", "--quiet", *packages])
-            done.touch()
+        with self.lock:
+            if not done.exists():
+                shutil.rmtree(place, ignore_errors=True)
+                must([sys.executable, "-m", "venv", place])
+                must([place / "bin/python", "-m", "pip", "install", "--quiet", *packages])
+                done.touch()
         return place / "bin/python"
 
     def node_modules(self):
@@ -152,7 +158,11 @@ class Cache:
             (draft / "package/node_modules").symlink_to(modules)
 
         package = self.once(f"aedes-{AEDES}", make) / "package"
-        shutil.copy(HERE / "aedes_stand_in.mjs", package / "aedes.js")
+        stand_in = (HERE / "aedes_stand_in.mjs").read_bytes()
+        with self.lock:
+            place = package / "aedes.js"
+            if not place.exists() or place.read_bytes() != stand_in:
+                place.write_bytes(stand_in)
         return package
 
     def gmqtt(self):
@@ -374,23 +384,29 @@ def main():
     verge, cache, *names = sys.argv[1:]
     cache = Cache(cache)
     only = os.environ.get("JUDGE_TRANSPORTS")
-    rows, failed = [], 0
-    for name, (version, _, own) in JUDGES.items():
-        if names and name not in names:
-            continue
-        if name == "paho.mqtt.testing" and not os.environ.get("PAHO_TESTING"):
-            continue
-        for transport in only.split("/") if only else TRANSPORTS:
-            began = time.monotonic()
-            (passed, bad, skipped), notes = judge(verge, cache, name, transport)
-            seconds = time.monotonic() - began
+    chosen = [name for name in JUDGES if not names or name in names]
+    if not os.environ.get("PAHO_TESTING"):
+        chosen = [name for name in chosen if name != "paho.mqtt.testing"]
+    transports = only.split("/") if only else TRANSPORTS
+    work = [(name, transport) for name in chosen for transport in transports]
+    telling = threading.Lock()
+
+    def one(name, transport):
+        began = time.monotonic()
+        (passed, bad, skipped), notes = judge(verge, cache, name, transport)
+        seconds = time.monotonic() - began
+        with telling:
             for verdict, case, why in notes:
                 print(f"{verdict}: {name}, {transport}: {case}: {why}", flush=True)
             if not passed:
                 bad += 1
                 print(f"failed: {name}, {transport}: nothing passed", flush=True)
-            failed += bad
-            rows.append((name, version, transport, passed, bad, skipped, round(seconds)))
+        return name, JUDGES[name][0], transport, passed, bad, skipped, round(seconds)
+
+    at_once = int(os.environ.get("JUDGES_AT_ONCE", 1 if names else 4))
+    with ThreadPoolExecutor(at_once) as pool:
+        rows = list(pool.map(lambda pair: one(*pair), work))
+    failed = sum(row[4] for row in rows)
     print(f"\n{'judge':20} {'version':13} {'transport':10} passed failed skipped seconds")
     for name, version, transport, *numbers in rows:
         print(f"{name:20} {version:13} {transport:10} {'%6d %6d %7d %7d' % tuple(numbers)}")
