@@ -154,6 +154,10 @@ pub(super) struct Manner {
     pub(super) scheme: Option<Scheme>,
     /// What it promises for what it keeps; none for its usual way.
     pub(super) promise: Option<Promise>,
+    /// As many messages under way to a client as it allows by default, instead of 1,000.
+    pub(super) modest: bool,
+    /// What it writes is to spare a roadside unit's disk.
+    pub(super) flash: bool,
 }
 
 /// A broker that serves.
@@ -196,7 +200,8 @@ impl Broker {
         let addr = ports.take().map_err(failed)?;
         let secure = ports.take().map_err(failed)?;
         let tls = files.filter(|_| peer != Peer::Null);
-        let wanted = Wanted { dir: dir.path(), addr, secure, tls, promise: manner.promise };
+        let Manner { promise, modest, flash, .. } = manner;
+        let wanted = Wanted { dir: dir.path(), addr, secure, tls, promise, modest, flash };
         let mut args = arguments(peer, &wanted).map_err(failed)?;
         let held = manner.scheme.map(|scheme| Ok((scheme, ports.take()?)));
         let held = held.transpose().map_err(failed)?;

@@ -26,11 +26,15 @@ pub(super) struct Wanted<'a> {
     pub(super) tls: Option<&'a ServerFiles>,
     /// What it promises; none for its usual way in this benchmark.
     pub(super) promise: Option<Promise>,
+    /// As many messages under way to a client as it allows by default, instead of 1,000.
+    pub(super) modest: bool,
+    /// What it writes is to spare a roadside unit's disk.
+    pub(super) flash: bool,
 }
 
 /// The command line of a broker, whose configuration file is written.
 pub(super) fn arguments(peer: Peer, wanted: &Wanted<'_>) -> io::Result<Vec<String>> {
-    let Wanted { dir, addr, secure, tls, promise } = *wanted;
+    let Wanted { dir, addr, secure, tls, promise, modest, flash } = *wanted;
     // What is not Verge keeps what it has in memory, or on disk in the one way that it knows.
     let kept = promise.is_some_and(|promise| promise > Promise::Memory);
     let file = dir.join("config.toml");
@@ -46,9 +50,13 @@ pub(super) fn arguments(peer: Peer, wanted: &Wanted<'_>) -> io::Result<Vec<Strin
                 let key = format!("tls.key={}", files.key.display());
                 args.extend(owned(&["--listen", &tls_url, "--set", &cert, "--set", &key]));
             }
-            for setting in VERGE_SETTINGS {
+            let windows = VERGE_WINDOWS.into_iter().filter(|_| !modest);
+            for setting in VERGE_SETTINGS.into_iter().chain(windows) {
                 args.extend(owned(&["--set", setting]));
             }
+            // The disk of the machine that measures is no eMMC.
+            let profile = if flash { "flash" } else { "server" };
+            args.extend(owned(&["--set", &format!("storage.profile={profile}")]));
             if let Some(promise) = promise {
                 args.extend(owned(&["--set", &format!("storage.promise={promise}")]));
             }
@@ -57,9 +65,10 @@ pub(super) fn arguments(peer: Peer, wanted: &Wanted<'_>) -> io::Result<Vec<Strin
         Peer::Mosquitto => {
             let mut text = format!(
                 "allow_anonymous true\npersistence {kept}\npersistence_location {}/\n\
-                 log_type error\nmax_queued_messages 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n\
+                 log_type error\nmax_queued_messages 0\n{}set_tcp_nodelay true\n\
                  listener {} 127.0.0.1\n",
                 dir.display(),
+                if modest { "" } else { "max_inflight_messages 1000\n" },
                 addr.port()
             );
             if let Some(files) = tls {
@@ -111,14 +120,10 @@ pub(super) fn verge_url(scheme: Scheme, addr: SocketAddr) -> String {
 }
 
 /// What the work needs, beyond Verge's defaults.
-const VERGE_SETTINGS: [&str; 5] = [
-    // The disk of the machine that measures is no eMMC.
-    "storage.profile=server",
-    "session.inflight_max=1000",
-    "session.receive_maximum=1000",
-    "queue.messages_max=1000000",
-    "queue.bytes_max=1073741824",
-];
+const VERGE_SETTINGS: [&str; 2] = ["queue.messages_max=1000000", "queue.bytes_max=1073741824"];
+
+/// As other brokers are told too.
+const VERGE_WINDOWS: [&str; 2] = ["session.inflight_max=1000", "session.receive_maximum=1000"];
 
 fn rumqttd_config(addr: SocketAddr, secure: SocketAddr, tls: Option<&ServerFiles>) -> String {
     let server = |kind: &str, name: &str, addr: SocketAddr, more: &str| {
@@ -142,11 +147,12 @@ fn rumqttd_config(addr: SocketAddr, secure: SocketAddr, tls: Option<&ServerFiles
 }
 
 fn rmqttd_config(wanted: &Wanted<'_>, kept: bool) -> String {
-    let Wanted { dir, addr, secure, tls, .. } = *wanted;
+    let Wanted { dir, addr, secure, tls, modest, .. } = *wanted;
+    let inflight = if modest { "" } else { "max_inflight = 1000\n" };
     let plugins = if kept { "\"rmqtt-session-storage\"" } else { "" };
     let limits = format!(
         "max_connections = {CONNECTIONS_MAX}\nmax_handshaking_limit = 10000\nallow_anonymous = true\n\
-         max_inflight = 1000\nmax_mqueue_len = 1000000\nmqueue_rate_limit = \"10000000,1s\"\n\
+         {inflight}max_mqueue_len = 1000000\nmqueue_rate_limit = \"10000000,1s\"\n\
          max_packet_size = \"2m\"\nmax_subscriptions = 0\nnodelay = true\n\
          session_expiry_interval = \"2h\"\n"
     );

@@ -57,7 +57,10 @@ impl Kind {
             | Self::Offline { .. } => None,
         };
         let scheme = if let Self::Held(scheme, _) = self { Some(*scheme) } else { None };
-        Manner { scheme, promise }
+        // Windows decide how much a drain may put before what is live.
+        let modest = matches!(self, Self::Durable { live: true, .. });
+        let flash = matches!(self, Self::Trickle { .. });
+        Manner { scheme, promise, modest, flash }
     }
 }
 
