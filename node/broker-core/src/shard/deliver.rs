@@ -39,7 +39,7 @@ impl Shard {
         let no = delivery.session;
         if delivery.stored.is_stored()
             && !self.sessions.contains_key(&no)
-            && !self.wakes_for(no, now)
+            && self.owes_away(&delivery, now)
         {
             return;
         }

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use verge_mesh_proto::crdt::sessions::RegistryEntry;
 use verge_mesh_proto::handover::{Import, ImportConfig};
-use verge_model::{Class, ClientKey, MessageId, Now};
+use verge_model::{ClientKey, MessageId, Now};
 use verge_mqtt_proto::message::queue_bytes;
-use verge_mqtt_proto::session::{Entry, InflightState, OrderKey, StreamTag, Subscription};
+use verge_mqtt_proto::session::{Entry, InflightState, OrderKey, StreamTag, Subscription, Waiting};
 use verge_mqtt_proto::{PacketId, TopicFilter};
 use verge_storage::key::{LANE_OWN, QueueKey};
-use verge_storage::record::{Held, InflightRecord, SessionRecord, SessionState};
+use verge_storage::record::{Held, InflightRecord, QueueRecord, SessionRecord, SessionState};
 use verge_storage::{Store, StoreError, StoreRows};
 
 use super::Shard;
@@ -42,7 +42,7 @@ pub struct RestoredSession {
     subscriptions: Vec<(TopicFilter, Subscription)>,
     /// Filters of those that were made on a stream other than the control stream.
     on_streams: BTreeSet<TopicFilter>,
-    queue: Vec<Place>,
+    queue: Vec<Waiting>,
     sent: Vec<(PacketId, InflightState, Entry)>,
     /// Rows of debts that cannot be paid.
     unreadable: Vec<QueueKey>,
@@ -59,22 +59,14 @@ impl RestoredSession {
     }
 }
 
-/// Where a message waits.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    class: Class,
-    order: OrderKey,
-    bytes: usize,
-    share: bool,
-}
-
 /// Reads what belongs to a session beside its header. Queue rows of this life, which begins with
-/// `life`, are left out: who planned them says so to the session. `bad` counts rows that are damaged.
+/// `life`, are left out but for those that are `noted`: who planned them says so to the session. `bad`
+/// counts rows that are damaged.
 pub(super) fn read<S: Store + ?Sized>(
     store: &S,
     no: u64,
     record: SessionRecord,
-    life: u64,
+    (life, noted): (u64, &[Waiting]),
     bad: &mut u64,
 ) -> Result<RestoredSession, StoreError> {
     let mut session = RestoredSession {
@@ -112,7 +104,7 @@ pub(super) fn read<S: Store + ?Sized>(
         let Some((key, _)) = readable(row, bad)? else { continue };
         session.seen.push(key.message);
     }
-    session.read_queue(store, life, bad)?;
+    session.read_queue(store, (life, noted), bad)?;
     Ok(session)
 }
 
@@ -121,7 +113,7 @@ impl RestoredSession {
     fn read_queue<S: Store + ?Sized>(
         &mut self,
         store: &S,
-        life: u64,
+        (life, noted): (u64, &[Waiting]),
         bad: &mut u64,
     ) -> Result<(), StoreError> {
         let mut inflight = BTreeMap::new();
@@ -141,16 +133,42 @@ impl RestoredSession {
                     Held::Row { bytes, .. } => *bytes as usize,
                 };
                 let share = record.share.is_some();
-                self.queue.push(Place { class: record.class, order, bytes, share });
+                self.queue.push(Waiting { class: record.class, order, bytes, share });
                 continue;
             };
-            match stored_entry(store, order, record) {
-                Ok(entry) => self.sent.push((id, state, Entry { marked: true, ..entry })),
-                Err(Unreadable::Store(error)) => return Err(error),
-                Err(unreadable) => {
-                    damaged(&unreadable, bad);
-                    self.unreadable.push(key);
-                }
+            self.read_sent(store, key, (id, state), record, bad)?;
+        }
+        for waiting in noted {
+            let OrderKey { lane, seq } = waiting.order;
+            let key = QueueKey { session_no: self.no, lane, seq };
+            let Some(sent) = inflight.remove(&key).and_then(state_of) else {
+                self.queue.push(*waiting);
+                continue;
+            };
+            match readable(store.queued(key), bad)?.flatten() {
+                Some(record) => self.read_sent(store, key, sent, record, bad)?,
+                None => self.unreadable.push(key),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a message that is in flight.
+    fn read_sent<S: Store + ?Sized>(
+        &mut self,
+        store: &S,
+        key: QueueKey,
+        (id, state): (PacketId, InflightState),
+        record: QueueRecord,
+        bad: &mut u64,
+    ) -> Result<(), StoreError> {
+        let order = OrderKey { lane: key.lane, seq: key.seq };
+        match stored_entry(store, order, record) {
+            Ok(entry) => self.sent.push((id, state, Entry { marked: true, ..entry })),
+            Err(Unreadable::Store(error)) => return Err(error),
+            Err(unreadable) => {
+                damaged(&unreadable, bad);
+                self.unreadable.push(key);
             }
         }
         Ok(())
@@ -241,15 +259,18 @@ impl Shard {
             header.state == SessionState::Open && shard == self.config.index
         }) else {
             shared.parked.add(Counted::Damaged, bad);
+            self.forget_slot(no);
             return Ok(false);
         };
         let client = record.client.clone();
-        let restored = read(store, no.0, record, shared.first_queue_seq(), &mut bad)?;
+        let noted = self.parking.slots.noted(no).unwrap_or_default();
+        let restored = read(store, no.0, record, (shared.first_queue_seq(), &noted), &mut bad)?;
         shared.parked.add(Counted::Damaged, bad);
         // Its end, or that it was given away, was not stored, and the client's next session was.
         let named = readable(store.open_session(&client), &mut bad)?.flatten();
         if self.open_of(&client).is_some() || named.is_some_and(|named| named != no.0) {
             self.discard_rows(&restored);
+            self.forget_slot(no);
             return Ok(false);
         }
         self.take_back(restored, now);
@@ -335,16 +356,25 @@ impl Shard {
                 .seen
                 .remember(seen, now.mono + self.config.handover_linger + SEEN_BEYOND_LINGER);
         }
-        for Place { class, order, bytes, share } in queue {
-            self.shared.ledger.open(Opened::Recovered, class, 1);
+        // What is noted of it was taken on before.
+        let owed = self.parking.slots.take(no);
+        for Waiting { class, order, bytes, share } in queue {
+            if owed.is_none() {
+                self.shared.ledger.open(Opened::Recovered, class, 1);
+            }
             session.outbound.push_away(class, order, bytes, share);
         }
         for (id, state, entry) in sent {
-            self.shared.ledger.open(Opened::Recovered, entry.message.class, 1);
+            if owed.is_none() {
+                self.shared.ledger.open(Opened::Recovered, entry.message.class, 1);
+            }
             match session.outbound.inflight(id).is_none() {
                 true => session.outbound.push_inflight(id, entry, state),
                 false => session.outbound.push(entry),
             }
+        }
+        if let Some(owed) = owed {
+            self.settle_lost(&owed, &session.outbound.held());
         }
         for key in unreadable {
             self.turn.batch.delete_queue(key);

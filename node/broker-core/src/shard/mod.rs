@@ -34,7 +34,7 @@
 //! | `auto_subscribe`, `delayed`, `own` | what goes beyond the standard |
 //! | [`streams`] | further streams of a connection: MQTT over QUIC |
 //! | `open`, `listener` | sessions by client; what connections of a listener share |
-//! | `rows`, `park`, `load`, `attend` | sessions out of memory, back, and what is due meanwhile |
+//! | `rows`, `park`, `slot`, `load`, `attend` | sessions out of memory, what is left, back, and what is due meanwhile |
 //! | [`restore`] | what is read before a node serves |
 //! | `lifecycle` | the end of connections and sessions, Wills, timers |
 //! | `replica` | what a session's homes are told, and when |
@@ -78,6 +78,7 @@ pub mod restore;
 mod rows;
 mod seek;
 mod session;
+mod slot;
 mod spare;
 pub mod streams;
 mod subscribe;

@@ -18,6 +18,7 @@ use verge_storage::key::OpenKey;
 use verge_storage::{Key as _, KeyBuf, Promise};
 
 use super::api::SessionNo;
+use super::slot::Slots;
 use super::turn::Effect;
 use super::{Shard, Timer};
 use crate::parked::Counted;
@@ -59,6 +60,8 @@ pub(super) struct Parking {
     parked: u64,
     /// Clients from here on are not counted yet.
     uncounted: Option<KeyBuf>,
+    /// What they are owed.
+    pub(super) slots: Slots,
 }
 
 impl Parking {
@@ -182,6 +185,10 @@ impl Shard {
         self.open.remove(&session.client, no);
         if let Some(armed) = session.armed.at() {
             self.timers.remove(&(armed, Timer::Session(no)));
+        }
+        if !session.outbound.is_empty() {
+            let life = self.shared.first_queue_seq();
+            self.parking.slots.insert(no, &session.outbound.waiting(), life);
         }
         self.parking.left(&session.client);
         self.shared.parked.add(Counted::Parked, 1);

@@ -81,7 +81,7 @@ pub fn load_but_routes<S: Store + ?Sized>(
         {
             let life = shared.first_queue_seq();
             let bad = &mut restored.damaged;
-            restored.sessions.push(load::read(store, key.session_no, record, life, bad)?);
+            restored.sessions.push(load::read(store, key.session_no, record, (life, &[]), bad)?);
         }
     }
     load_retained(store, shared, &mut restored)?;

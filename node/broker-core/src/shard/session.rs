@@ -259,7 +259,7 @@ impl Session {
     /// Whether its rows say all that is known of it, once they are written.
     pub(in crate::shard) fn is_on_disk(&self) -> bool {
         let told = self.entry.as_ref().is_none_or(|replica| replica.is_said());
-        self.settled.is_none() && self.streams.is_none() && self.outbound.is_empty() && told
+        self.settled.is_none() && self.streams.is_none() && self.outbound.is_stored() && told
     }
 
     fn forget_settled(&mut self, wall: UnixMillis) {

@@ -33,7 +33,7 @@ impl Shard {
 
     /// Counted from the sessions, independent of the books.
     fn held(&self) -> Held {
-        let mut held = Held::default();
+        let mut held = self.parking.slots.held();
         self.sessions.values().for_each(|session| held += session.outbound.held());
         held
     }

@@ -16,7 +16,7 @@ pub mod will;
 pub use inbound::{Inbound, Receipt};
 pub use outbound::{
     Entry, Held, Hold, Inflight, InflightState, OrderKey, Outbound, OutboundLimits, Place,
-    Received, Refusal, Step, Stored, Wanted,
+    Received, Refusal, Step, Stored, Waiting, Wanted,
 };
 pub use packet_id::PacketIds;
 pub use stream_tag::StreamTag;

@@ -525,10 +525,12 @@ mod away;
 mod held;
 mod lane;
 mod moved;
+mod parked;
 mod streams;
 
 pub use self::away::Wanted;
 pub use self::held::Held;
+pub use self::parked::Waiting;
 pub use self::streams::Place;
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use verge_model::ClientKey;
+use verge_mqtt_proto::AckKind;
 use verge_storage::key::{Key as _, OpenKey, SessionKey};
 use verge_storage::{Batch, Family, Op, Store, StoreRows as _};
 
-use super::bed::Bed;
+use super::bed::{Bed, LIMIT};
 use super::client::{Client, post, v5, want};
 use super::mesh::Mesh;
 use crate::parked::Counted;
@@ -38,10 +39,102 @@ fn a_message_waits_for_a_session_that_is_not_in_memory() {
     bed.send(publisher, publisher.publish(post("t", "at most once")));
     assert_eq!(in_memory(&bed), 1, "nobody is owed it");
     bed.send(publisher, publisher.publish(post("t", "owed").q1(1)));
-    assert_eq!((bed.held(), bed.ledger().accepted), (1, 1));
+    bed.send(publisher, publisher.publish(post("t", "owed too").q1(2)));
+    assert_eq!((bed.held(), bed.ledger().accepted), (2, 2));
+    assert_eq!(in_memory(&bed), 1, "it is noted");
     bed.wait(10 * SECOND);
     let sub = bed.connect(&v5("sub").persistent());
-    bed.expect(sub, &["connack present=1", "publish t q1 id=16385 \"owed\""]);
+    let owed = ["publish t q1 id=16385 \"owed\"", "publish t q1 id=16386 \"owed too\""];
+    assert_eq!(bed.got(sub), [&["connack present=1"][..], &owed].concat());
+}
+
+#[test]
+fn what_is_owed_is_on_disk_in_flight_or_not_and_in_order_over_a_restart() {
+    for restart in [false, true] {
+        let mut bed = Bed::new(2);
+        let sub = bed.connect(&v5("sub").persistent().receive_maximum(3));
+        bed.send(sub, sub.subscribe(1, want("t", 2)));
+        let publisher = bed.connect(&v5("pub"));
+        bed.send(publisher, publisher.publish(post("t", "flying").q1(1)));
+        bed.send(publisher, publisher.publish(post("t", "sent").q2(2)));
+        bed.send(publisher, publisher.publish(post("t", "released").q2(3)));
+        bed.send(publisher, publisher.publish(post("t", "queued").q1(4)));
+        bed.send(sub, sub.ack(AckKind::Pubrec, 16_387));
+        bed.lose(sub);
+        bed.wait(30 * SECOND);
+        assert_eq!((in_memory(&bed), bed.held()), (1, 4));
+        bed.send(publisher, publisher.publish(post("t", "later").q2(5)));
+        assert_eq!((in_memory(&bed), bed.held()), (1, 5));
+        if restart {
+            bed = bed.crash();
+            assert_eq!(bed.held(), 0, "nobody has looked");
+            let publisher = bed.connect(&v5("pub"));
+            bed.send(publisher, publisher.publish(post("t", "last").q2(6)));
+            assert_eq!((in_memory(&bed), bed.held()), (1, 6), "its rows are counted");
+        }
+        // In memory, and out of it again.
+        let again = bed.connect(&v5("sub").persistent().receive_maximum(1));
+        assert_eq!(
+            bed.got(again)[..2],
+            ["connack present=1", "publish t q1 id=16385 dup \"flying\""]
+        );
+        bed.lose(again);
+        bed.wait(30 * SECOND);
+        assert_eq!((in_memory(&bed), bed.held()), (1, if restart { 6 } else { 5 }));
+        let again = bed.connect(&v5("sub").persistent());
+        let mut wanted = vec![
+            "connack present=1",
+            "publish t q1 id=16385 dup \"flying\"",
+            "publish t q2 id=16386 dup \"sent\"",
+            "pubrel 16387",
+            "publish t q1 id=16388 \"queued\"",
+            "publish t q2 id=16389 \"later\"",
+        ];
+        let got = bed.got(again);
+        let texts = |lines: &[String]| -> Vec<String> {
+            lines.iter().map(|line| line.split("id=").next().unwrap().to_owned()).collect()
+        };
+        if restart {
+            wanted.push("publish t q2 id=16390 \"last\"");
+        }
+        let last = |line: &str| line.rsplit(' ').next().unwrap().to_owned();
+        let words: Vec<String> = got.iter().map(|line| last(line)).collect();
+        assert_eq!(words, wanted.iter().map(|line| last(line)).collect::<Vec<_>>());
+        assert_eq!(got[1..4], wanted[1..4]);
+        assert_eq!(texts(&got), texts(&wanted.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>()));
+        for number in [16_385, 16_388] {
+            bed.send(again, again.ack(AckKind::Puback, number));
+        }
+    }
+}
+
+#[test]
+fn a_full_queue_refuses_what_comes_as_in_memory() {
+    let mut bed = Bed::new(1);
+    parked(&mut bed);
+    let publisher = bed.connect(&v5("pub"));
+    for number in 1..=10 {
+        bed.send(publisher, publisher.publish(post("t", "m").q1(number)));
+    }
+    assert_eq!(bed.held(), LIMIT as u64);
+    assert_eq!(bed.rows().0, LIMIT);
+    let sub = bed.connect(&v5("sub").persistent());
+    assert_eq!(bed.got(sub).len(), 1 + LIMIT);
+}
+
+#[test]
+fn a_session_that_expires_on_disk_settles_what_it_was_owed() {
+    let mut bed = Bed::new(1);
+    let sub = bed.connect(&v5("sub").persistent().expiry(60));
+    bed.send(sub, sub.subscribe(1, want("t", 1)));
+    bed.lose(sub);
+    bed.wait(10 * SECOND);
+    let publisher = bed.connect(&v5("pub"));
+    bed.send(publisher, publisher.publish(post("t", "m").q1(1)));
+    bed.send(publisher, publisher.publish(post("t", "n").q1(2)));
+    assert_eq!((in_memory(&bed), bed.held()), (1, 2));
+    bed.wait(60 * SECOND);
+    assert_eq!((bed.held(), bed.ledger().expired, bed.rows()), (0, 2, (0, 0)));
 }
 
 #[test]
@@ -183,7 +276,7 @@ fn a_start_reads_subscriptions_and_no_sessions() {
     assert_eq!((in_memory(&bed), sessions(&mut bed)), (0, 4));
     let publisher = bed.connect(&v5("pub"));
     bed.send(publisher, publisher.publish(post("t", "m").q1(1)));
-    assert_eq!((in_memory(&bed), bed.held()), (5, 4));
+    assert_eq!((in_memory(&bed), bed.held()), (1, 4));
     for id in ["a", "b", "c", "d"] {
         let client = bed.connect(&v5(id).persistent());
         bed.expect(client, &["connack present=1", "publish t q1 id=16385 \"m\""]);
@@ -305,8 +398,11 @@ fn another_node_takes_it_over_from_disk() {
     assert_eq!(rows(&mesh.nodes[0]), [0; 4]);
     // And back.
     mesh.at(1, |b| b.lose(new));
-    mesh.wait(60_000);
-    assert_eq!(in_memory(&mesh.nodes[1]), 1, "what is owed keeps it");
+    mesh.wait(90_000);
+    assert_eq!((in_memory(&mesh.nodes[1]), mesh.nodes[1].held()), (0, 1));
+    let back = mesh.at(0, |a| a.connect(&v5("v").persistent()));
+    let again = ["connack present=1", "publish t q2 id=32769 dup \"late\""];
+    mesh.at(0, |a| a.expect(back, &again));
 }
 
 #[test]
