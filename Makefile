@@ -60,8 +60,9 @@ bench-micro: ## Criterion's measurements of codec, session, router and shard; BE
 bench-counts: test-deps ## Write how many instructions the hot path takes now; make test fails if it takes 5 % more.
 	VERGE_COUNTS_UPDATE=1 $(CARGO) test --release --workspace --test counts -- --nocapture
 
-bench-scale: ## A million sessions and five million subscriptions in one node, without sockets.
+bench-scale: build ## A million sessions and five million subscriptions in one node, without sockets; and the start of a node that a million parked sessions wait in.
 	$(CARGO) run --release -p verge-broker-core --example scale
+	$(CARGO) run --release --workspace --example parked -- $(BIN)/verge
 
 FUZZ_SECONDS ?= 60
 FUZZ_DIR := $(abspath $(TARGET))/fuzz

@@ -5,6 +5,8 @@
 //! the session back: a full queue, which has a policy, or a group, which has other members. A session of which
 //! nobody heard since the start has no slot; the first message for it counts what its rows hold.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use verge_model::{Class, Now};
@@ -15,7 +17,7 @@ use verge_storage::record::{self, SessionState};
 use verge_storage::{StoreError, StoreRows as _};
 
 use super::Shard;
-use super::api::{Delivery, SessionNo, ShardIndex};
+use super::api::{Delivery, HolderView, SessionNo, ShardIndex};
 use super::load::readable;
 use crate::ledger::{DropReason, Opened, Settled};
 use crate::parked::Counted;
@@ -253,6 +255,32 @@ impl Shard {
             self.parking.slots.insert(no, &places, life);
         }
         Ok(here)
+    }
+
+    /// Of the sessions that are not in memory, those with the most messages, and those with the most
+    /// bytes.
+    pub(super) fn holders_away(&self, top: usize) -> Vec<HolderView> {
+        let mut slots: Vec<&Slot> = self.parking.slots.slots.iter().collect();
+        let mut most = BTreeMap::new();
+        let orders: [fn(&Slot) -> u64; 2] = [|slot| slot.messages.into(), |slot| slot.bytes];
+        for order in orders {
+            if slots.len() > top {
+                slots.select_nth_unstable_by_key(top, |slot| Reverse(order(slot)));
+            }
+            most.extend(slots.iter().take(top).map(|slot| (slot.no, *slot)));
+        }
+        let view = |slot: &Slot| {
+            // Whose it is stands in its header; one that cannot be read now is left out.
+            let header = self.shared.store().session(slot.no.0).ok().flatten()?;
+            let (client, held) = (header.client, held_of(slot));
+            (slot.messages > 0).then_some(HolderView {
+                client,
+                connected: false,
+                moves_to: None,
+                held,
+            })
+        };
+        most.into_values().filter_map(view).collect()
     }
 
     /// A session that is noted is none: what it was owed is lost.

@@ -60,7 +60,8 @@ impl Shard {
             },
             held: session.outbound.held(),
         };
-        places.iter().filter_map(|no| self.sessions.get(no)).map(view).collect()
+        let here = places.iter().filter_map(|no| self.sessions.get(no)).map(view);
+        here.chain(self.holders_away(top)).collect()
     }
 
     fn clients(&self) -> Vec<ClientView> {

@@ -133,6 +133,12 @@ fn a_session_that_expires_on_disk_settles_what_it_was_owed() {
     bed.send(publisher, publisher.publish(post("t", "m").q1(1)));
     bed.send(publisher, publisher.publish(post("t", "n").q1(2)));
     assert_eq!((in_memory(&bed), bed.held()), (1, 2));
+    let Answer::Holders(holders) = bed.query(Query::Holders(1)).swap_remove(0) else {
+        panic!("Holders answers Holders")
+    };
+    let holders: Vec<_> =
+        holders.iter().map(|of| (&*of.client.client_id, of.held.total())).collect();
+    assert_eq!(holders, [("sub", 2)]);
     bed.wait(60 * SECOND);
     assert_eq!((bed.held(), bed.ledger().expired, bed.rows()), (0, 2, (0, 0)));
 }
