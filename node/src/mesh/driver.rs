@@ -366,7 +366,8 @@ impl Driver {
                     peer = name,
                     incarnation,
                     "other nodes know a later life of this one than its disk: the data directory \
-                     was restored from a copy; stop this node and move the directory away"
+                     is an older copy; stop this node, and make the directory by `verge restore` \
+                     of a backup, or move it away"
                 );
             }
             HubOutput::ReadForward { peer, class, from_seq, bytes_max } => {

@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use deltalake::logstore::object_store::path::Path as Key;
-use deltalake::logstore::object_store::{
+use futures::StreamExt;
+use object_store::path::Path as Key;
+use object_store::{
     Error as ObjectError, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, parse_url_opts,
 };
-use futures::StreamExt;
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use url::Url;
@@ -38,7 +38,7 @@ pub struct PutArgs {
     /// The backup, made by `verge backup`
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Where to: file:///directory/name, or s3://bucket/name in builds that can reach one
+    /// Where to: file:///directory/name, or s3://bucket/name in builds with the feature s3
     #[arg(value_name = "URL")]
     pub url: String,
 }
@@ -129,8 +129,15 @@ impl<'a> Place<'a> {
         }
     }
 
-    async fn put(&self, path: &Path, name: &str) -> Result<(), CopyError> {
-        let io = |error| CopyError::Io { path: path.to_owned(), error };
+    async fn put(&self, path: &Path, file: &FileEntry) -> Result<(), CopyError> {
+        let (io, name) =
+            (|error| CopyError::Io { path: path.to_owned(), error }, file.name.as_str());
+        // A file of one part needs none, and an empty one has none.
+        if file.bytes <= PART_BYTES as u64 {
+            let bytes = fs::read(path).await.map_err(io)?;
+            let put = self.store.put(&self.key(name), PutPayload::from(bytes)).await;
+            return put.map(drop).map_err(self.failed());
+        }
         let mut file = File::open(path).await.map_err(io)?;
         let upload = self.store.put_multipart(&self.key(name)).await.map_err(self.failed())?;
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
@@ -179,7 +186,7 @@ async fn put(args: &PutArgs) -> Result<String, CopyError> {
     }
     for file in &manifest.files {
         file.check(dir)?;
-        place.put(&dir.join(&file.name), &file.name).await?;
+        place.put(&dir.join(&file.name), file).await?;
     }
     let text = PutPayload::from(manifest.text());
     place.store.put(&place.key(MANIFEST), text).await.map_err(place.failed())?;

@@ -42,7 +42,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
         ("mesh.joins=127.0.0.1:1", "mesh.joins", "mesh.join"),
         ("handover.hodl=2s", "handover.hodl", "handover.hold"),
         ("mesh.connect_timeout=1s", "mesh.connect_timeout", "session.connect_timeout"),
-        ("sesion.x=1", "sesion.x", "session.qos_max"),
+        ("sesion.x=1", "sesion.x", "sessions"),
         ("node=x", "node", "node.id"),
     ] {
         let said = loaded(&[setting]).unwrap_err().to_string();
