@@ -80,11 +80,11 @@ fn a_damaged_block_hides_its_rows_and_no_others() {
     fs::write(&file, bytes).expect("it can be written");
 
     node.start();
+    let came = drain(&mut once, &node);
     assert!(node.metric("verge_storage_left_out_total", "") > 0);
     assert!(node.metric("verge_storage_failures_total", "kind=\"corrupt\"") > 0);
     let name = file.file_name().expect("a file has a name").to_string_lossy().into_owned();
     assert!(node.log().contains(&name), "the log names the file");
-    let came = drain(&mut once, &node);
     assert!(came.is_sorted(), "in order, once");
     let lost = MESSAGES - came.len();
     assert!((1..=10).contains(&lost), "{lost} of {MESSAGES} were in the block");

@@ -61,6 +61,8 @@ struct Page {
     missing: Option<OrderKey>,
 }
 
+const HIDDEN: &str = "it is in a part of the disk that cannot be read";
+
 impl Shard {
     /// Reads what a session's client is to be sent next, if only the store has it. Whether there is
     /// something to send now.
@@ -193,9 +195,18 @@ fn read(store: &dyn Store, no: SessionNo, wanted: &Wanted) -> Result<Page, Store
     {
         let range = QueueKey::lane_of(no.0, wanted.lane);
         let range = range.from(&key(*first).encode());
-        let rows = store.scan(Family::Queue, &range, left.len().min(ROWS_AT_ONCE))?.rows;
+        let found = store.scan(Family::Queue, &range, left.len().min(ROWS_AT_ONCE))?;
         let before = left.len();
-        for (bytes_of_key, value) in rows {
+        // Where rows cannot be read, those up to the next that can are lost.
+        let last = found.rows.last().map(|(key, _)| key.clone());
+        let goes_on = found.rest.as_ref().map(|rest| &rest.start[..]);
+        let hides = |seq: u64| {
+            let key = key(seq).encode();
+            found.damaged.is_some()
+                && last.as_ref().is_none_or(|last| key[..] > **last)
+                && goes_on.is_none_or(|on| key[..] < *on)
+        };
+        for (bytes_of_key, value) in found.rows {
             let Some(next) = left.first() else { break };
             let Ok(found) = QueueKey::decode(&bytes_of_key) else { continue };
             if found.seq < *next {
@@ -211,6 +222,13 @@ fn read(store: &dyn Store, no: SessionNo, wanted: &Wanted) -> Result<Page, Store
             if bytes >= PAGE_BYTES {
                 break;
             }
+        }
+        while let Some(seq) = left.first()
+            && hides(*seq)
+        {
+            let order = OrderKey { lane: wanted.lane, seq: *seq };
+            page.rows.push((order, Found::Lost(HIDDEN.into())));
+            left = &left[1..];
         }
         if left.len() == before {
             page.missing = left.first().map(|seq| OrderKey { lane: wanted.lane, seq: *seq });
