@@ -13,7 +13,7 @@ use crate::app::Alarm;
 use crate::shard::on_this_thread;
 
 /// How often the disk is looked at: a disk that takes 100 MB/s loses a reserve of 64 MB in as long.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Starts the thread. It ends when `stop` is true.
 ///

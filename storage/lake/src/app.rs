@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use tokio::sync::watch;
@@ -52,7 +52,12 @@ impl App {
         let mut sink = DeltaSink::new(lake.clone());
         sink.ensure(DEFAULT_STREAM_NAME).await.map_err(|e| format!("lake '{lake}': {e}"))?;
 
-        let store_config = verge_storage_rocksdb::Config::new(&config.node.data_dir);
+        let store_config = verge_storage_rocksdb::Config {
+            profile: config.storage.profile.0,
+            wal_bytes_max: config.storage.profile.0.wal_bytes_max(),
+            reserve_bytes: config.storage.reserve_bytes,
+            ..verge_storage_rocksdb::Config::new(&config.node.data_dir)
+        };
         let store =
             RocksStore::open(&store_config, &node_id, rand::random()).map_err(|e| e.to_string())?;
         let restored = Restored::load(&store).map_err(|e| e.to_string())?;
@@ -65,7 +70,9 @@ impl App {
 
         let node = NodeView::of(&core_config.info(), lake.to_string());
         let core = MeshCore::new(core_config, restored, clock.now(), rand::random());
-        let (handle, writer) = Writer::spawn(Arc::new(store), WRITER_QUEUE);
+        let store = Arc::new(store);
+        tokio::spawn(look_after(Arc::downgrade(&store)));
+        let (handle, writer) = Writer::spawn(store, WRITER_QUEUE);
         let member = Member::new(core, links, events, handle, clock);
         let (status, _) = watch::channel(Status::default());
         let (ready, ready_reader) = watch::channel(true);
@@ -102,6 +109,17 @@ impl App {
         // The writer ends when its last handle went with the member: what waits is written.
         let _ = tokio::task::spawn_blocking(move || writer.join()).await;
         outcome
+    }
+}
+
+/// Looks after the disk for as long as the store is open.
+async fn look_after(store: Weak<RocksStore>) {
+    let mut looks = tokio::time::interval(verge::disk::LOOK_EVERY);
+    loop {
+        looks.tick().await;
+        let Some(store) = store.upgrade() else { return };
+        // A panic is in the log, and the next look is another.
+        let _ = tokio::task::spawn_blocking(move || store.look_after()).await;
     }
 }
 

@@ -42,21 +42,30 @@ pub(crate) fn cache(bytes: usize) -> Cache {
     Cache::new_lru_cache_opts(&options)
 }
 
-/// The column families of a store.
-pub(crate) fn descriptors(cache: &Cache, config: &Config) -> Vec<ColumnFamilyDescriptor> {
+/// The column families of a store, each with its options.
+pub(crate) fn descriptors(
+    options_of: impl Fn(Family) -> Options,
+    cache: &Cache,
+    config: &Config,
+) -> Vec<ColumnFamilyDescriptor> {
     let default = ColumnFamilyDescriptor::new(DEFAULT, options(cache, config, SMALL_PART));
-    let ours = Family::ALL.into_iter().map(|family| {
-        let mut options = options(cache, config, memtable_part(family));
-        if is_short_lived(family) {
-            options.add_compact_on_deletion_collector_factory(TOMBSTONE_WINDOW, TOMBSTONES, 0.0);
-            options.set_compaction_style(DBCompactionStyle::Universal);
-        }
-        if family == Family::Message {
-            references::count_in(&mut options);
-        }
-        ColumnFamilyDescriptor::new(family.name(), options)
-    });
+    let ours = Family::ALL
+        .into_iter()
+        .map(|family| ColumnFamilyDescriptor::new(family.name(), options_of(family)));
     std::iter::once(default).chain(ours).collect()
+}
+
+/// How a family lies on the disk.
+pub(crate) fn of(family: Family, cache: &Cache, config: &Config) -> Options {
+    let mut options = options(cache, config, memtable_part(family));
+    if is_short_lived(family) {
+        options.add_compact_on_deletion_collector_factory(TOMBSTONE_WINDOW, TOMBSTONES, 0.0);
+        options.set_compaction_style(DBCompactionStyle::Universal);
+    }
+    if family == Family::Message {
+        references::count_in(&mut options);
+    }
+    options
 }
 
 /// The memory for writing is divided by this for one family's memtable. Together they may have more

@@ -7,8 +7,8 @@
 use std::cmp::Ordering;
 
 use bytes::Bytes;
-use rocksdb::DB;
-use verge_storage::{Family, KeyRange};
+use rocksdb::{DB, ReadOptions};
+use verge_storage::{Family, KeyRange, StoreError};
 
 use crate::open::family;
 
@@ -53,6 +53,31 @@ pub(crate) fn beyond(
     }
     let start = next.filter(|key| within(key))?;
     Some(KeyRange { start, end: range.end.clone() })
+}
+
+/// Rows of other files between `from`, where reading failed, and where it goes on. Keys are read past
+/// the checksum of the damaged block, as far as it can be unpacked; each row is then asked for by
+/// its key, under all checksums, so that none of the block comes back.
+pub(crate) fn within(
+    db: &DB,
+    in_family: Family,
+    from: &[u8],
+    to: Option<&[u8]>,
+    mut found: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(false);
+    options.fill_cache(false);
+    let mut rows = db.raw_iterator_cf_opt(family(db, in_family), options);
+    rows.seek(from);
+    while let Some(key) = rows.key().filter(|key| to.is_none_or(|to| *key < to)) {
+        let is_next = key > from || from.is_empty();
+        if is_next && let Ok(Some(value)) = db.get_pinned_cf(family(db, in_family), key) {
+            found(key, &value)?;
+        }
+        rows.next();
+    }
+    Ok(())
 }
 
 enum Look {

@@ -16,6 +16,7 @@ mod open;
 mod profile;
 mod recover;
 mod references;
+mod salvage;
 mod settling;
 mod store;
 mod watch;

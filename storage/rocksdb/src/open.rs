@@ -13,7 +13,7 @@ use verge_storage::{Family, Key, KeyRange, LogKey, Store, StoreError, identity};
 
 use crate::profile::Profile;
 use crate::store::RocksStore;
-use crate::{column_family, error};
+use crate::{column_family, error, salvage};
 
 const MIB: usize = 1024 * 1024;
 
@@ -113,20 +113,39 @@ impl Opening {
 
     /// Opens the directory.
     pub(crate) fn open(&self) -> Result<DB, StoreError> {
+        if salvage::is_unfinished(&self.config.dir) {
+            salvage::finish(&mut self.open_quiet()?, self)?;
+        }
+        self.open_families(self.families(false))
+    }
+
+    /// Opens the directory without compactions, which would come to files that are damaged.
+    pub(crate) fn open_quiet(&self) -> Result<DB, StoreError> {
+        self.open_families(self.families(true))
+    }
+
+    fn open_families(&self, families: Vec<ColumnFamilyDescriptor>) -> Result<DB, StoreError> {
         let dir = &self.config.dir;
-        DB::open_cf_descriptors(&self.options, dir, self.families())
+        DB::open_cf_descriptors(&self.options, dir, families)
             .map_err(|error| error::open(&error, dir))
     }
 
     /// Opens the directory without writing to it.
     pub(crate) fn open_read_only(&self) -> Result<DB, StoreError> {
         let dir = &self.config.dir;
-        DB::open_cf_descriptors_read_only(&self.options, dir, self.families(), false)
+        DB::open_cf_descriptors_read_only(&self.options, dir, self.families(true), false)
             .map_err(|error| error::open(&error, dir))
     }
 
-    fn families(&self) -> Vec<ColumnFamilyDescriptor> {
-        column_family::descriptors(&self.cache, &self.config)
+    /// How a family lies on the disk.
+    pub(crate) fn family(&self, of: Family, quiet: bool) -> Options {
+        let mut options = column_family::of(of, &self.cache, &self.config);
+        options.set_disable_auto_compactions(quiet);
+        options
+    }
+
+    fn families(&self, quiet: bool) -> Vec<ColumnFamilyDescriptor> {
+        column_family::descriptors(|of| self.family(of, quiet), &self.cache, &self.config)
     }
 }
 

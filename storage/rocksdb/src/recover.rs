@@ -10,16 +10,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rocksdb::{DB, WriteBatch, WriteOptions};
+use rocksdb::{DB, ErrorKind, WriteBatch, WriteOptions};
 use verge_storage::log::{LogTable, WriteSink};
 use verge_storage::{Batch, Family, KeyBuf, KeyRange, StoreError, Trouble};
 
-use crate::error;
 use crate::open::family;
 use crate::store::RocksStore;
+use crate::{error, salvage};
 
 /// What is written to see whether the disk works: more than a file system keeps in its metadata.
 const PROBE_BYTES: usize = 64 * 1024;
@@ -70,10 +70,12 @@ impl Failed {
         }
         let mut before = Vec::with_capacity(self.touched.keys.len());
         for (in_family, key) in &self.touched.keys {
-            let value = db
-                .get_pinned_cf(family(db, *in_family), key)
-                .map_err(|error| error::read(&error, *in_family, key))?;
-            let value = value.map(|value| Bytes::copy_from_slice(&value));
+            let value = match db.get_pinned_cf(family(db, *in_family), key) {
+                Ok(value) => value.map(|value| Bytes::copy_from_slice(&value)),
+                // It cannot be set back to what nobody can read.
+                Err(error) if error.kind() == ErrorKind::Corruption => continue,
+                Err(error) => return Err(error::read(&error, *in_family, key)),
+            };
             before.push((*in_family, Bytes::copy_from_slice(key), value));
         }
         let mut bytes = 0;
@@ -131,15 +133,15 @@ impl RocksStore {
         }
         probe(&config.dir).map_err(|error| error::create(&error, &config.dir))?;
         let mut db = self.db.write();
+        let mut damaged = None;
         if let Some(db) = db.as_ref() {
             state.remember(db)?;
+            damaged = salvage::damaged(db, &state.error.to_string());
         }
         // The directory is locked until the old handle is gone.
         *db = None;
-        let opened = self.opening.open().and_then(|db| {
-            set_back(&db, state.before.as_deref().unwrap_or_default())?;
-            Ok(db)
-        });
+        let before = state.before.as_deref().unwrap_or_default();
+        let opened = self.reopen(damaged, before);
         match opened {
             Ok(opened) => {
                 *db = Some(opened);
@@ -158,6 +160,21 @@ impl RocksStore {
                 Err(error)
             }
         }
+    }
+}
+
+impl RocksStore {
+    fn reopen(
+        &self,
+        damaged: Option<(Family, PathBuf)>,
+        before: &[SetBack],
+    ) -> Result<DB, StoreError> {
+        if let Some((of, file)) = damaged {
+            salvage::rewrite(&mut self.opening.open_quiet()?, &self.opening, of, &file)?;
+        }
+        let db = self.opening.open()?;
+        set_back(&db, before)?;
+        Ok(db)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, ESTIMATE_NUM_KEYS, LIVE_SST_FILES_SIZE};
-use rocksdb::{ColumnFamily, DB, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, DB, DBRawIterator, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
 use verge_storage::log::{LogTable, WriteSink};
 use verge_storage::store::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use verge_storage::{
@@ -69,8 +69,12 @@ impl RocksStore {
     }
 
     /// Notes a failed commit: there are no more until the store was opened anew.
-    fn uncommitted(&self, error: StoreError, batches: &[Batch]) -> Failed {
-        if let Some(trouble) = Trouble::of(&error) {
+    fn uncommitted(&self, error: &rocksdb::Error, batches: &[Batch]) -> Failed {
+        let is_damage = error.kind() == ErrorKind::Corruption;
+        let error = error::disk(error);
+        // Of a damaged file that a compaction came to, the next write tells.
+        let trouble = if is_damage { Some(Trouble::Corrupt) } else { Trouble::of(&error) };
+        if let Some(trouble) = trouble {
             self.health.count(trouble);
             if self.health.refuse(trouble) {
                 let advice = trouble.advice();
@@ -128,7 +132,7 @@ impl Store for RocksStore {
                 Ok(self.logs.write().adopt(applied))
             }
             Err(error) => {
-                let failure = self.uncommitted(error::disk(&error), batches);
+                let failure = self.uncommitted(&error, batches);
                 let error = failure.error.clone();
                 *failed = Some(failure);
                 Err(error)
@@ -180,6 +184,11 @@ impl Store for RocksStore {
             return Err(error);
         }
         page.rest = damage::beyond(&db, in_family, &key, range);
+        let to = page.rest.as_ref().map(|rest| rest.start.clone()).or(range.end.clone());
+        damage::within(&db, in_family, &key, to.as_deref(), |key, value| {
+            page.rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            Ok(())
+        })?;
         self.health.count_left_out();
         tracing::error!(%error, "rows that cannot be read are left out");
         page.damaged = Some(error);
