@@ -27,6 +27,7 @@ mod hold;
 mod honest;
 mod parked;
 mod publish;
+mod refusing;
 mod retained;
 mod shared;
 mod sizes;
