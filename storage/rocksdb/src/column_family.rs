@@ -73,8 +73,7 @@ pub(crate) fn of(family: Family, cache: &Cache, config: &Config) -> Options {
 /// the memtable is never written to a file, so that messages have the most.
 fn memtable_part(family: Family) -> usize {
     match family {
-        Family::Message | Family::Outbox | Family::Forward => 2,
-        Family::Queue => 4,
+        Family::Message | Family::Queue | Family::Outbox | Family::Forward => 2,
         Family::Received
         | Family::Seen
         | Family::Delayed

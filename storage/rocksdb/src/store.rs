@@ -186,7 +186,9 @@ impl Store for RocksStore {
         page.rest = damage::beyond(&db, in_family, &key, range);
         let to = page.rest.as_ref().map(|rest| rest.start.clone()).or(range.end.clone());
         damage::within(&db, in_family, &key, to.as_deref(), |key, value| {
-            page.rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            if !references::is_gone(in_family, value) {
+                page.rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            }
             Ok(())
         })?;
         self.health.count_left_out();
