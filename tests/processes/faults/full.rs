@@ -1,6 +1,7 @@
 //! A disk that fills: a small file system in memory, mounted where the node keeps its data.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -29,6 +30,12 @@ impl Mount {
         Some(Self(at))
     }
 
+    /// Takes what is left, so that a compaction gives the node none of it.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("ballast")).expect("a file can be made");
+        while file.write_all(&[0; 4_096]).is_ok() {}
+    }
+
     fn remount(&self, how: &str) {
         let mut mount = Command::new("mount");
         let output = run(mount.args(["-o", &format!("remount,{how}")]).arg(&self.0));
@@ -55,6 +62,12 @@ fn fills(name: &str, reserve: &str, kind: &str) {
     let mut publisher = Publisher::new(&node, QoS::AtLeastOnce, 60_000);
     let refused = std::iter::repeat_with(|| publisher.publish(&node)).take(4_000).flatten().next();
     assert_eq!(refused, Some(ReasonCode::QuotaExceeded), "{}", node.log());
+    if kind == "full" {
+        mount.fill();
+        let again =
+            std::iter::repeat_with(|| publisher.publish(&node)).take(4_000).flatten().next();
+        assert_eq!(again, Some(ReasonCode::QuotaExceeded), "{}", node.log());
+    }
     refuses(&node, kind);
     goes_on_without_a_disk(&node);
     closes_311(&node);
