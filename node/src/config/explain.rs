@@ -101,7 +101,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ),
     (
         "storage.gather",
-        "how long after a write what comes waits for the next; not set is 2ms on flash, else 0ms",
+        "how long after a write what comes waits for the next, which spares a disk; not set is 0ms",
     ),
     ("storage.cache_bytes", "memory for reading"),
     ("storage.write_buffer_bytes", "memory for writing"),

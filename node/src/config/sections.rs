@@ -355,7 +355,7 @@ pub struct StorageSection {
     pub promise: Text<Promise>,
     /// What kind of disk the data directory is on.
     pub profile: Text<Profile>,
-    /// How long after a group of writes what comes waits for the next; `None` takes the profile's.
+    /// How long after a group of writes what comes waits for the next; `None` is not at all.
     pub gather: Option<Text<Span>>,
     /// Memory for reading.
     pub cache_bytes: usize,
@@ -369,7 +369,7 @@ impl StorageSection {
     /// How long after a group of writes what comes waits for the next.
     #[must_use]
     pub fn gather(&self) -> Duration {
-        self.gather.map_or_else(|| self.profile.0.gather(), |span| span.0.0)
+        self.gather.map_or(Duration::ZERO, |span| span.0.0)
     }
 }
 

@@ -14,7 +14,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use rocksdb::{DBCompressionType, Options};
 
@@ -55,16 +54,6 @@ impl Profile {
             Self::Server => 1_024,
         };
         mib * MIB as u64
-    }
-
-    /// How long after a group what comes waits for the next: at 1,000 messages a second about two
-    /// are then written together, which compress better.
-    #[must_use]
-    pub fn gather(self) -> Duration {
-        match self {
-            Self::Flash => Duration::from_millis(2),
-            Self::Ssd | Self::Server => Duration::ZERO,
-        }
     }
 
     /// Threads for flushes and compactions.
