@@ -40,7 +40,7 @@ pub struct StorageAnswer {
     pub reserve_bytes: u64,
     /// Messages that wait for other nodes and for the cloud tier.
     pub logs: Vec<LogAnswer>,
-    /// When the oldest message in any of them, or of those owed to sessions, was accepted.
+    /// When the oldest message in any of them, or of those owed to several sessions, was accepted.
     pub oldest_message_at: Option<String>,
     /// What was written since the node began.
     pub written: WrittenAnswer,

@@ -62,7 +62,7 @@ pub(super) enum Effect {
     EntriesStored { session: SessionNo, fragment: Claim },
     /// Let these sessions leave memory: all that was written of them before can be read.
     Leave(Vec<SessionNo>),
-    /// Forget that this session ended: its rows are gone.
+    /// Forget that a session was here: its rows are gone.
     Gone(SessionNo),
 }
 
